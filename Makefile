@@ -146,9 +146,10 @@ lint: breaking prose $(BIN)/golangci-lint ## lint the protos and the code
 prose: ## check line lengths and wording in comments and docs
 	@tools/prose.sh
 
-fmt: $(BIN)/buf $(BIN)/golangci-lint ## format the protos and the code
+fmt: $(BIN)/buf $(BIN)/golangci-lint web-packages ## format the protos and the code
 	$(BIN)/buf format --write
 	$(BIN)/golangci-lint fmt
+	cd web && npm exec --no -- prettier --write --log-level warn .
 
 grpcurl: $(BIN)/grpcurl ## build grpcurl, a command-line client, into .local/bin
 
@@ -186,6 +187,8 @@ breaking: $(BIN)/buf
 
 # Builds the web client again and compares. It also checks the types and the sizes.
 web-fresh: web-packages
+	@cd web && npm exec --no -- prettier --check --log-level warn . || { \
+		echo "the sources of the web client are not formatted: run \`make fmt\`" >&2; exit 1; }
 	@cd web && npm run --silent schema && npm run --silent types && node build.mjs --out ../.local/web-dist
 	@node web/fresh.mjs .local/web-dist
 

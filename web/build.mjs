@@ -52,7 +52,8 @@ const files = new Map()
 for (const file of [...styles.outputFiles, ...scripts.outputFiles]) {
   files.set(file.path.slice(out.length + 1), file.contents)
 }
-for (const name of readdirSync(join(root, 'static'))) files.set(name, readFileSync(join(root, 'static', name)))
+for (const name of readdirSync(join(root, 'static')))
+  files.set(name, readFileSync(join(root, 'static', name)))
 
 const page = text('index.html')
   .replace('{style}', '/' + mainStyle)
@@ -69,15 +70,23 @@ files.set('index.html', Buffer.from(page))
 // each of them.
 const pages = ['src/pages/now/now.tsx', 'src/pages/now/sheet.tsx', 'src/map/map.tsx', 'src/pages/me/me.tsx']
 const scriptsOfShell = ['src/main.tsx', ...pages].map((page) => path(scripts.metafile, page))
-const textsOfShell = ['de', 'en', 'zh'].flatMap((l) => ['index', 'own'].map((part) => `src/i18n/${l}/${part}.ts`))
-const shell = ['/'].concat(
-  [...new Set([
-    mainStyle,
-    ...scriptsOfShell.flatMap((script) => [script, ...staticImports(script)]),
-    ...textsOfShell.map((text) => path(scripts.metafile, text)),
-  ])].map((name) => '/' + name),
+const textsOfShell = ['de', 'en', 'zh'].flatMap((l) =>
+  ['index', 'own'].map((part) => `src/i18n/${l}/${part}.ts`),
 )
-const version = createHash('sha256').update([...files.keys()].sort().join()).update(page).digest('hex').slice(0, 12)
+const shell = ['/'].concat(
+  [
+    ...new Set([
+      mainStyle,
+      ...scriptsOfShell.flatMap((script) => [script, ...staticImports(script)]),
+      ...textsOfShell.map((text) => path(scripts.metafile, text)),
+    ]),
+  ].map((name) => '/' + name),
+)
+const version = createHash('sha256')
+  .update([...files.keys()].sort().join())
+  .update(page)
+  .digest('hex')
+  .slice(0, 12)
 const worker = await build({
   absWorkingDir: root,
   entryPoints: ['src/sw.ts'],

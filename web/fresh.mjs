@@ -22,13 +22,16 @@ const limits = {
  * @returns {string[]}
  */
 function filesOf(dir) {
-  return readdirSync(dir, { withFileTypes: true })
-    .flatMap((e) => (e.isDirectory() ? filesOf(join(dir, e.name)) : [join(dir, e.name)]))
+  return readdirSync(dir, { withFileTypes: true }).flatMap((e) =>
+    e.isDirectory() ? filesOf(join(dir, e.name)) : [join(dir, e.name)],
+  )
 }
 
 /** @param {string} dir */
 function namesOf(dir) {
-  return filesOf(dir).map((f) => relative(dir, f)).sort()
+  return filesOf(dir)
+    .map((f) => relative(dir, f))
+    .sort()
 }
 
 /**
@@ -96,15 +99,25 @@ function style(name) {
 const entries = Object.values(meta.outputs).map((o) => o.entryPoint ?? '')
 const languages = ['en', 'de', 'zh']
 // Now with its sheet: all that a user needs to book a seat from the list. The map is loaded when it is shown.
-const firstCode = withImports(['src/main.tsx', 'src/pages/now/now.tsx', 'src/pages/now/sheet.tsx'].map(outputOf))
-const first = Math.max(...languages.map((l) => sizeOf([
-  'index.html', style('main'), ...namesInDist(withImports([...firstCode, outputOf(`src/i18n/${l}/index.ts`)])),
-])))
+const firstCode = withImports(
+  ['src/main.tsx', 'src/pages/now/now.tsx', 'src/pages/now/sheet.tsx'].map(outputOf),
+)
+const first = Math.max(
+  ...languages.map((l) =>
+    sizeOf([
+      'index.html',
+      style('main'),
+      ...namesInDist(withImports([...firstCode, outputOf(`src/i18n/${l}/index.ts`)])),
+    ]),
+  ),
+)
 const adminCode = withImports(entries.filter((e) => e.startsWith('src/pages/admin/')).map(outputOf))
-const admin = Math.max(...languages.map((l) => {
-  const all = withImports([...adminCode, outputOf(`src/i18n/${l}/library.ts`)])
-  return sizeOf([style('staff'), ...namesInDist([...all].filter((o) => !firstCode.has(o)))])
-}))
+const admin = Math.max(
+  ...languages.map((l) => {
+    const all = withImports([...adminCode, outputOf(`src/i18n/${l}/library.ts`)])
+    return sizeOf([style('staff'), ...namesInDist([...all].filter((o) => !firstCode.has(o)))])
+  }),
+)
 const decoder = Object.keys(meta.outputs).filter((name) =>
   Object.keys(meta.outputs[name]?.inputs ?? {}).some((i) => i.startsWith('node_modules/qr/')),
 )

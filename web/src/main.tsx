@@ -25,7 +25,12 @@ function registerWorker(): void {
 
 declare global {
   var trustedTypes:
-    | { createPolicy: (name: string, rules: { createScriptURL: (s: string) => string }) => { createScriptURL: (s: string) => unknown } }
+    | {
+        createPolicy: (
+          name: string,
+          rules: { createScriptURL: (s: string) => string },
+        ) => { createScriptURL: (s: string) => unknown }
+      }
     | undefined
 }
 

@@ -21,7 +21,7 @@ export function guard(f: (() => boolean) | undefined): void {
 }
 
 addEventListener('popstate', () => {
-  // The browser has gone back already: only a new entry of the history returns to the page.
+  // The browser shows the address before: only a new entry of the history returns to the page.
   if (mayLeave()) here.value = read()
   else history.pushState(null, '', address(here.value))
 })

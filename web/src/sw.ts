@@ -32,7 +32,9 @@ self.addEventListener('fetch', (e) => {
   if (e.request.method !== 'GET' || url.origin !== location.origin) return
   if (e.request.mode === 'navigate' && !/^\/(v1|docs|healthz)(\/|$)/.test(url.pathname)) {
     // The newest page, or the one of last time if the network gives none within 3 seconds.
-    e.respondWith(withTimeout(fetch(e.request), 3000).catch(async () => (await caches.match('/')) ?? Response.error()))
+    e.respondWith(
+      withTimeout(fetch(e.request), 3000).catch(async () => (await caches.match('/')) ?? Response.error()),
+    )
   } else if (url.pathname.startsWith('/assets/')) {
     e.respondWith(asset(e.request)) // the name has a hash: the content never changes
   }

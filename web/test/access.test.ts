@@ -33,7 +33,11 @@ function statesOf(w: World): Record<'visitor' | 'student' | 'staff' | 'librarian
   const seats: State[] = [
     { name: 'Now, list', path: now },
     { name: 'Now, all seats', path: `${now}&taken=1` },
-    { name: 'Now, map', path: `${now}&view=map`, then: (page) => page.locator('.map .seat').first().waitFor() },
+    {
+      name: 'Now, map',
+      path: `${now}&view=map`,
+      then: (page) => page.locator('.map .seat').first().waitFor(),
+    },
     { name: 'Now, another time', path: `${now}&date=${tomorrow()}&start=10:00&duration=120` },
     { name: 'sheet of a free seat', path: `${now}&seat=${w.seats.free}`, then: dialog },
     { name: 'sheet of a taken seat', path: `${now}&seat=${w.seats.taken}`, then: dialog },
@@ -46,8 +50,16 @@ function statesOf(w: World): Record<'visitor' | 'student' | 'staff' | 'librarian
       { name: 'sheet of a closed seat', path: `${now}&seat=${w.seats.closed}`, then: dialog },
       { name: 'sheet of a seat out of service', path: `${now}&seat=${w.seats.out}`, then: dialog },
       ...of(['/me', '/scan', '/settings']),
-      { name: 'label of a free seat', path: `/s/${w.label}`, then: (page) => page.locator('h2').first().waitFor() },
-      { name: 'a wrong code', path: '/c/XXXX', then: (page) => page.locator('main .fault').first().waitFor() },
+      {
+        name: 'label of a free seat',
+        path: `/s/${w.label}`,
+        then: (page) => page.locator('h2').first().waitFor(),
+      },
+      {
+        name: 'a wrong code',
+        path: '/c/XXXX',
+        then: (page) => page.locator('main .fault').first().waitFor(),
+      },
     ],
     staff: [
       section('/desk'),
@@ -108,37 +120,49 @@ function userOf(w: World, role: (typeof roles)[number]): { as?: Person } {
 
 for (const role of roles) {
   for (const view of views) {
-    test(`axe finds nothing on the pages of a ${role}: ${view.device}, ${view.theme}, ${view.language}`, async (b) => {
-      const w = await world()
-      await eachState(b, statesOf(w)[role], { ...view, ...userOf(w, role) }, async (page, where) => {
-        await checkAxe(page, where)
-        if (view.device === 'phone') await checkTargets(page)
-      })
-    }, { timeout: 300_000 })
+    test(
+      `axe finds nothing on the pages of a ${role}: ${view.device}, ${view.theme}, ${view.language}`,
+      async (b) => {
+        const w = await world()
+        await eachState(b, statesOf(w)[role], { ...view, ...userOf(w, role) }, async (page, where) => {
+          await checkAxe(page, where)
+          if (view.device === 'phone') await checkTargets(page)
+        })
+      },
+      { timeout: 300_000 },
+    )
   }
 
-  test(`the pages of a ${role} fit a zoom of 400%`, async (b) => {
-    const w = await world()
-    const options: PageOptions = { device: 'narrow', language: 'de', ...userOf(w, role) }
-    await eachState(b, statesOf(w)[role], options, checkOverflow)
-  }, { timeout: 300_000 })
+  test(
+    `the pages of a ${role} fit a zoom of 400%`,
+    async (b) => {
+      const w = await world()
+      const options: PageOptions = { device: 'narrow', language: 'de', ...userOf(w, role) }
+      await eachState(b, statesOf(w)[role], options, checkOverflow)
+    },
+    { timeout: 300_000 },
+  )
 
-  test(`all texts on the pages of a ${role} are translated`, async (b) => {
-    const w = await world()
-    const data = [
-      w.branch.name,
-      w.branch.code,
-      ...w.branch.seats.flatMap((s) => [s.label, s.area]),
-      ...[w.student, w.other, w.staff, w.librarian, w.admin].flatMap((p) => [p.name, p.studentId]),
-      'The café is closed today.',
-      'The lamp is being repaired.',
-      'Das Café ist heute geschlossen.',
-      '咖啡厅今天关闭。',
-      'student_id,name,email,group,card\nS2021001,,,first-year,20001234', // an example of a file
-      ...['Main Library', 'Science', 'Engineering', 'Entrance'], // of the demo data
-    ]
-    await eachState(b, statesOf(w)[role], userOf(w, role), (page) => checkTranslated(page, data), 'pseudo')
-  }, { timeout: 300_000 })
+  test(
+    `all texts on the pages of a ${role} are translated`,
+    async (b) => {
+      const w = await world()
+      const data = [
+        w.branch.name,
+        w.branch.code,
+        ...w.branch.seats.flatMap((s) => [s.label, s.area]),
+        ...[w.student, w.other, w.staff, w.librarian, w.admin].flatMap((p) => [p.name, p.studentId]),
+        'The café is closed today.',
+        'The lamp is being repaired.',
+        'Das Café ist heute geschlossen.',
+        '咖啡厅今天关闭。',
+        'student_id,name,email,group,card\nS2021001,,,first-year,20001234', // an example of a file
+        ...['Main Library', 'Science', 'Engineering', 'Entrance'], // of the demo data
+      ]
+      await eachState(b, statesOf(w)[role], userOf(w, role), (page) => checkTranslated(page, data), 'pseudo')
+    },
+    { timeout: 300_000 },
+  )
 }
 
 for (const theme of ['light', 'dark'] as const) {
@@ -197,10 +221,17 @@ test('a journey by keyboard alone: sign in, book, check in by digits, leave', as
   await tab(text.account.password)
   await page.keyboard.type(password)
   await page.keyboard.press('Enter')
-  await page.getByRole('dialog').getByRole('button', { name: /^Book until/ }).waitFor()
+  await page
+    .getByRole('dialog')
+    .getByRole('button', { name: /^Book until/ })
+    .waitFor()
   await tab(/^Book until/)
   await page.keyboard.press('Enter')
-  await page.getByRole('dialog').getByText(/is yours until/).first().waitFor()
+  await page
+    .getByRole('dialog')
+    .getByText(/is yours until/)
+    .first()
+    .waitFor()
   await page.keyboard.press('Escape')
   await page.getByRole('dialog').waitFor({ state: 'detached' })
   await tab(text.common.nav.me)
@@ -223,6 +254,8 @@ test('animations stop for users who do not want them', async (b) => {
   const page = await b.page({ as: w.student, context: { reducedMotion: 'reduce' } })
   await page.goto(`/?branch=${w.branch.code}&seat=${w.seats.free}`)
   await page.getByRole('dialog').waitFor()
-  const moving = await page.evaluate(() => document.getAnimations().map((a) => (a as CSSAnimation).animationName))
+  const moving = await page.evaluate(() =>
+    document.getAnimations().map((a) => (a as CSSAnimation).animationName),
+  )
   assert.deepEqual(moving, [])
 })

@@ -16,14 +16,23 @@ async function signIn(page: Page, studentId: string, secret = password, stay = f
 
 /** fits fails if the page can be scrolled sideways. */
 async function fits(page: Page): Promise<void> {
-  const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth] as const)
+  const [content, window] = await page.evaluate(
+    () => [document.documentElement.scrollWidth, innerWidth] as const,
+  )
   assert.ok(content <= window, `the page is ${content} px wide, the window ${window}`)
 }
 
 /** secrets returns everything that a script of the page, or its history, could read. */
 function secrets(page: Page): Promise<string> {
   return page.evaluate(() =>
-    JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie, location.href, history.state]))
+    JSON.stringify([
+      { ...localStorage },
+      { ...sessionStorage },
+      document.cookie,
+      location.href,
+      history.state,
+    ]),
+  )
 }
 
 test('a new user sees the rules, registers with a long Arabic name, and is signed in', async (b) => {
@@ -120,7 +129,10 @@ test('staying signed in is off by default, and survives a reload when it is on',
   await signIn(page, student.studentId, password, true)
   await page.getByRole('link', { name: student.name }).waitFor()
   const cookies = await page.context().cookies()
-  assert.deepEqual(cookies.map((c) => [c.httpOnly, c.sameSite]), [[true, 'Strict']])
+  assert.deepEqual(
+    cookies.map((c) => [c.httpOnly, c.sameSite]),
+    [[true, 'Strict']],
+  )
   await page.reload()
   await page.getByRole('link', { name: student.name }).waitFor()
   assert.ok(!(await secrets(page)).includes('eyJ'), 'a token is in the storage or the address')
@@ -169,7 +181,9 @@ test('a change of the password keeps this session and ends the others', async (b
   const staff = await admin()
   const { reservations } = await ok(again.api.GET('/v1/reservations'))
   const params = { path: { reservationId: reservations[0]?.id ?? '' } }
-  await ok(staff.api.POST('/v1/desk/reservations/{reservationId}:checkIn', { params, body: { reason: 'test' } }))
+  await ok(
+    staff.api.POST('/v1/desk/reservations/{reservationId}:checkIn', { params, body: { reason: 'test' } }),
+  )
   await here.getByText('Checked in', { exact: true }).waitFor()
   await here.reload()
   await here.getByRole('link', { name: student.name }).waitFor()
@@ -205,7 +219,10 @@ test('signing out here ends the session in the other tab, and the token', async 
   // The other tab learns it from this one, not from an error.
   assert.equal(await two.getByText('You were signed out').count(), 0)
   await until(async () => {
-    await assert.rejects(ok(clientOf(student.token).GET('/v1/standing')), (e: ApiError) => e.reason === 'TOKEN_REVOKED')
+    await assert.rejects(
+      ok(clientOf(student.token).GET('/v1/standing')),
+      (e: ApiError) => e.reason === 'TOKEN_REVOKED',
+    )
   })
 })
 

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import {
-  admin, book, inMinutes, newBranch, newStaff, newStudent, ok, unique, visitor, type Branch,
+  admin,
+  book,
+  inMinutes,
+  newBranch,
+  newStaff,
+  newStudent,
+  ok,
+  unique,
+  visitor,
+  type Branch,
 } from './harness/api.ts'
 import { checkAxe } from './harness/axe.ts'
 import { test, type Locator, type Page } from './harness/browser.ts'
@@ -10,7 +19,12 @@ import { until } from './harness/until.ts'
 const markup = '<img src=x onerror="document.title=1">'
 
 /** section opens a section of a branch. */
-async function section(page: Page, name: string, branch: Branch, query: Record<string, string> = {}): Promise<void> {
+async function section(
+  page: Page,
+  name: string,
+  branch: Branch,
+  query: Record<string, string> = {},
+): Promise<void> {
   const q = new URLSearchParams({ branch: branch.code, ...query })
   await page.goto(`/admin${name === '' ? '' : `/${name}`}?${q}`)
   await page.locator('.section h1').waitFor()
@@ -18,7 +32,9 @@ async function section(page: Page, name: string, branch: Branch, query: Record<s
 
 /** checkDays returns the button that shows the effect of other hours on some days. */
 function checkDays(page: Page): Locator {
-  return page.locator('section', { hasText: 'Days with other hours' }).getByRole('button', { name: 'Check the effect' })
+  return page
+    .locator('section', { hasText: 'Days with other hours' })
+    .getByRole('button', { name: 'Check the effect' })
 }
 
 /** iso returns the date some days after today in Berlin. */
@@ -54,7 +70,10 @@ test('closing a branch cancels a reservation, and /me shows it at once', async (
   const card = page.locator('.closure')
   await card.getByText('1 reservation was cancelled.').waitFor()
   await card.getByText(`Water damage ${markup}`).waitFor()
-  await me.getByText(/Water damage/).first().waitFor()
+  await me
+    .getByText(/Water damage/)
+    .first()
+    .waitFor()
   const { reservations } = await ok(student.api.GET('/v1/reservations'))
   assert.equal(reservations.length, 0)
 
@@ -71,7 +90,10 @@ test('a room is closed for tomorrow; another reservation between preview and con
   const [first, second] = [await newStudent('Nia One'), await newStudent('Omar Two')]
   const quiet = branch.seats.filter((s) => s.area === 'Quiet Room')
   const hall = branch.seats.filter((s) => s.area === 'Hall')
-  const at = (hour: number) => ({ startTime: `${iso(1)}T${hour}:00:00Z`, endTime: `${iso(1)}T${hour + 1}:00:00Z` })
+  const at = (hour: number) => ({
+    startTime: `${iso(1)}T${hour}:00:00Z`,
+    endTime: `${iso(1)}T${hour + 1}:00:00Z`,
+  })
   await ok(first.api.POST('/v1/reservations', { body: { seatId: quiet[0]?.id ?? '', ...at(10) } }))
   await ok(second.api.POST('/v1/reservations', { body: { seatId: hall[0]?.id ?? '', ...at(10) } }))
   const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]), device: 'phone' })
@@ -95,7 +117,10 @@ test('a room is closed for tomorrow; another reservation between preview and con
   await dialog.getByRole('button', { name: 'Close and cancel 2 reservations' }).click()
   await page.locator('.closure').getByText('2 reservations were cancelled.').waitFor()
   const left = await ok(second.api.GET('/v1/reservations'))
-  assert.deepEqual(left.reservations.map((r) => r.seat?.area), ['Hall'])
+  assert.deepEqual(
+    left.reservations.map((r) => r.seat?.area),
+    ['Hall'],
+  )
 })
 
 test('a closure is moved and gets another text; only what differs is sent', async (b) => {
@@ -140,13 +165,17 @@ test('the week and the days are edited by keyboard alone', async (b) => {
   await page.getByText('(next day)').waitFor()
   await page.getByRole('button', { name: 'Tuesday: same hours as the day before' }).focus()
   await page.keyboard.press('Enter')
-  await page.locator('section', { hasText: 'Always open' }).getByRole('button', { name: 'Check the effect' }).focus()
+  await page
+    .locator('section', { hasText: 'Always open' })
+    .getByRole('button', { name: 'Check the effect' })
+    .focus()
   await page.keyboard.press('Enter')
   await page.getByRole('dialog').getByText('No reservation is affected.').waitFor()
   await page.getByRole('button', { name: 'Save hours' }).focus()
   await page.keyboard.press('Enter')
   await page.getByText('The opening hours are saved.').first().waitFor()
-  const stored = async () => (await ok(visitor.GET('/v1/branches'))).branches.find((x) => x.code === branch.code)
+  const stored = async () =>
+    (await ok(visitor.GET('/v1/branches'))).branches.find((x) => x.code === branch.code)
   assert.deepEqual((await stored())?.hours, [
     { weekday: 1, opens: '09:00', closes: '01:00' },
     { weekday: 2, opens: '09:00', closes: '01:00' },
@@ -164,7 +193,10 @@ test('the week and the days are edited by keyboard alone', async (b) => {
   await page.getByRole('button', { name: 'Save hours' }).focus()
   await page.keyboard.press('Enter')
   await page.getByRole('button', { name: /^Remove: / }).waitFor()
-  assert.deepEqual((await stored())?.specialDays, [{ day: iso(1), hours: [] }, { day: iso(2), hours: [] }])
+  assert.deepEqual((await stored())?.specialDays, [
+    { day: iso(1), hours: [] },
+    { day: iso(2), hours: [] },
+  ])
   await page.getByRole('button', { name: /^Remove: / }).press('Enter')
   await page.getByRole('button', { name: 'Save hours' }).press('Enter')
   await page.getByText('No day has other hours.').waitFor()
@@ -193,7 +225,9 @@ test('new hours show the reservations outside them, and keep or cancel them', as
   await dialog.getByLabel('Cancel them').check()
   await dialog.getByRole('button', { name: 'Save hours and cancel 1 reservation' }).click()
   await page.getByText('The opening hours are saved.').last().waitFor()
-  await until(async () => assert.equal((await ok(student.api.GET('/v1/reservations'))).reservations.length, 0))
+  await until(async () =>
+    assert.equal((await ok(student.api.GET('/v1/reservations'))).reservations.length, 0),
+  )
 })
 
 test('a policy is made, changed and removed', async (b) => {
@@ -272,11 +306,14 @@ test('a report has the numbers of the API', async (b) => {
   const { rows } = await ok(
     api.GET('/v1/reports/usage', { params: { query: { ...days, branch: 'main', by: 'USAGE_BY_DAY' } } }),
   )
-  const sum = (f: (r: (typeof rows)[0]) => number | string): number => rows.reduce((n, r) => n + Number(f(r)), 0)
+  const sum = (f: (r: (typeof rows)[0]) => number | string): number =>
+    rows.reduce((n, r) => n + Number(f(r)), 0)
   await page.goto(`/admin/reports?${new URLSearchParams({ branch: 'main', ...days })}`)
   const total = (name: string) => page.locator('.totals > div', { hasText: name }).first().locator('dd')
   const number = (n: number): string => new Intl.NumberFormat('en-GB').format(n)
-  await total('Reservations').getByText(number(sum((r) => r.reservations)), { exact: true }).waitFor()
+  await total('Reservations')
+    .getByText(number(sum((r) => r.reservations)), { exact: true })
+    .waitFor()
   const reserved = Math.round((100 * sum((r) => r.reservedMinutes)) / sum((r) => r.openMinutes))
   assert.equal(await total('Reserved time').textContent(), `${reserved}%`)
   assert.equal(await total('Check-ins').textContent(), number(sum((r) => r.checkIns?.total ?? 0)))
@@ -289,14 +326,21 @@ test('a report has the numbers of the API', async (b) => {
   assert.deepEqual(
     cells.map((c) => c.replaceAll(',', '')),
     [
-      first?.day, first?.reservations, first?.checkIns?.total, first?.noShows, first?.cancelled,
+      first?.day,
+      first?.reservations,
+      first?.checkIns?.total,
+      first?.noShows,
+      first?.cancelled,
       first?.cancelledByLibrary,
     ].map(String),
   )
   const saved = page.waitForEvent('download')
   await figure.getByRole('button', { name: /Save as CSV/ }).click()
   const csv = readFileSync(await (await saved).path(), 'utf8').split('\r\n')
-  assert.equal(csv[0], '\ufeffDay,Reservations,Check-ins,No-shows,Cancelled by users,Cancelled by the library')
+  assert.equal(
+    csv[0],
+    '\ufeffDay,Reservations,Check-ins,No-shows,Cancelled by users,Cancelled by the library',
+  )
   assert.equal(csv.length, rows.length + 2)
 
   const file = page.waitForEvent('download')
@@ -326,7 +370,9 @@ test('an admin changes the data and the role of a person, and the audit log show
   await page.locator('.person').getByText('Librarian', { exact: true }).waitFor()
   await page.getByRole('button', { name: /^Role/ }).click()
   // The form knows the branches of the role.
-  await until(async () => assert.equal(await page.getByRole('checkbox', { name: branch.name }).isChecked(), true))
+  await until(async () =>
+    assert.equal(await page.getByRole('checkbox', { name: branch.name }).isChecked(), true),
+  )
   await page.keyboard.press('Escape')
 
   await section(page, 'audit', branch, { all: '1', object: `user/${student.id}` })
@@ -395,27 +441,52 @@ test('a student and a librarian of another branch do not see the page of a branc
   assert.equal(await librarian.getByText(other.name).count(), 0)
 })
 
-test('the sections have no violation of axe', async (b) => {
-  const branch = await newBranch({ seats: 4, areas: ['Hall', 'Lab'], name: `Branch ${markup.slice(0, 10)}` })
-  const { api } = await admin()
-  const body = { branch: branch.code, startTime: inMinutes(600), note: { en: 'Closed' } }
-  await ok(api.POST('/v1/admin/closures', { body }))
-  const person = await newStaff('ROLE_ADMIN')
-  const pages = [
-    '', 'closures', 'closures?new=1', 'announcement', 'hours', 'policies', 'people?q=A0001', 'reports', 'audit',
-  ]
-  for (const [device, theme] of [['desktop', 'light'], ['phone', 'dark'], ['narrow', 'light']] as const) {
-    const page = await b.page({ as: person, device, theme })
-    for (const path of pages) {
-      const url = new URL(path, 'http://x/admin/')
-      await section(page, url.pathname.slice('/admin/'.length), branch, Object.fromEntries(url.searchParams))
-      await until(async () => assert.equal(await page.locator('.loading').count(), 0))
-      await checkAxe(page, `${path} ${device} ${theme}`)
-      const wide = await page.evaluate(() => {
-        const { scrollWidth, clientWidth } = document.documentElement
-        return scrollWidth - clientWidth
-      })
-      assert.equal(wide, 0, `${path} scrolls to the side on ${device}`)
+test(
+  'the sections have no violation of axe',
+  async (b) => {
+    const branch = await newBranch({
+      seats: 4,
+      areas: ['Hall', 'Lab'],
+      name: `Branch ${markup.slice(0, 10)}`,
+    })
+    const { api } = await admin()
+    const body = { branch: branch.code, startTime: inMinutes(600), note: { en: 'Closed' } }
+    await ok(api.POST('/v1/admin/closures', { body }))
+    const person = await newStaff('ROLE_ADMIN')
+    const pages = [
+      '',
+      'closures',
+      'closures?new=1',
+      'announcement',
+      'hours',
+      'policies',
+      'people?q=A0001',
+      'reports',
+      'audit',
+    ]
+    for (const [device, theme] of [
+      ['desktop', 'light'],
+      ['phone', 'dark'],
+      ['narrow', 'light'],
+    ] as const) {
+      const page = await b.page({ as: person, device, theme })
+      for (const path of pages) {
+        const url = new URL(path, 'http://x/admin/')
+        await section(
+          page,
+          url.pathname.slice('/admin/'.length),
+          branch,
+          Object.fromEntries(url.searchParams),
+        )
+        await until(async () => assert.equal(await page.locator('.loading').count(), 0))
+        await checkAxe(page, `${path} ${device} ${theme}`)
+        const wide = await page.evaluate(() => {
+          const { scrollWidth, clientWidth } = document.documentElement
+          return scrollWidth - clientWidth
+        })
+        assert.equal(wide, 0, `${path} scrolls to the side on ${device}`)
+      }
     }
-  }
-}, { timeout: 240_000 })
+  },
+  { timeout: 240_000 },
+)

@@ -186,7 +186,10 @@ test('staff reserve for a person, check in and out, and cancel', async (b) => {
   await hears(student, 'NOTIFICATION_KIND_RESERVED_BY_LIBRARY', 'asked by phone')
   const first = (await ok(student.api.GET('/v1/reservations'))).reservations[0]
   assert.equal(first?.seat?.label, 'T-08')
-  assert.equal(Math.round((Date.parse(first.endTime ?? '') - Date.parse(first.startTime ?? '')) / 3_600_000), 1)
+  assert.equal(
+    Math.round((Date.parse(first.endTime ?? '') - Date.parse(first.startTime ?? '')) / 3_600_000),
+    1,
+  )
 
   // A second reservation at that time is refused, with the next step.
   await page.getByRole('button', { name: 'Reserve a seat' }).click()
@@ -324,7 +327,11 @@ test('staff of another branch see a clear refusal, students and visitors no desk
 
 test('names are text: markup, Arabic, and 100 characters', async (b) => {
   const branch = await newBranch()
-  const names = ['<img src=x onerror=alert(1)><b id="x">M</b>', 'عبد الرحمن '.repeat(9).trim(), 'Wörterbuch'.repeat(10)]
+  const names = [
+    '<img src=x onerror=alert(1)><b id="x">M</b>',
+    'عبد الرحمن '.repeat(9).trim(),
+    'Wörterbuch'.repeat(10),
+  ]
   const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]), device: 'phone' })
   page.on('dialog', () => assert.fail('a script has run'))
   for (const [i, name] of names.entries()) {

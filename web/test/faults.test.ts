@@ -1,7 +1,16 @@
 // Runs alone: it stops processes of the stack.
 import assert from 'node:assert/strict'
 import { text } from './harness/texts.ts'
-import { ApiError, book, inMinutes, newBranch, newStudent, ok, type Branch, type Person } from './harness/api.ts'
+import {
+  ApiError,
+  book,
+  inMinutes,
+  newBranch,
+  newStudent,
+  ok,
+  type Branch,
+  type Person,
+} from './harness/api.ts'
 import { test, type Page } from './harness/browser.ts'
 import { checkOverflow } from './harness/layout.ts'
 import { kill, replicas, restart } from './harness/stack.ts'
@@ -58,7 +67,11 @@ test('a booking succeeds once although the replica is killed under it', async (b
   await button.waitFor()
   const back = replicas.map((r) => kill(r))
   await button.click()
-  await page.getByRole('dialog').getByText(/is yours until/).first().waitFor({ timeout: 30_000 })
+  await page
+    .getByRole('dialog')
+    .getByText(/is yours until/)
+    .first()
+    .waitFor({ timeout: 30_000 })
   const { reservations } = await ok(student.api.GET('/v1/reservations'))
   assert.equal(reservations.length, 1)
   for (const f of back) await f()
@@ -86,10 +99,18 @@ for (const hours of [-1, 1]) {
     await button.waitFor()
     const promised = /(\d\d):(\d\d)/.exec((await button.textContent()) ?? '')
     await button.click()
-    await page.getByRole('dialog').getByText(/is yours until/).first().waitFor()
+    await page
+      .getByRole('dialog')
+      .getByText(/is yours until/)
+      .first()
+      .waitFor()
     const { reservations } = await ok(student.api.GET('/v1/reservations'))
     const end = new Date(reservations[0]?.endTime ?? '')
-    const local = end.toLocaleTimeString('en-GB', { timeZone: branch.zone, hour: '2-digit', minute: '2-digit' })
+    const local = end.toLocaleTimeString('en-GB', {
+      timeZone: branch.zone,
+      hour: '2-digit',
+      minute: '2-digit',
+    })
     assert.equal(promised?.[0], local)
     assert.ok(end.getTime() > Date.now() && end.getTime() < Date.now() + 12 * 3600_000, `it ends at ${end}`)
 
@@ -159,12 +180,22 @@ test('two tabs of a user agree', async (b) => {
   await first.goto(`/?branch=${branch.code}&seat=${seatOf(branch, 0)}`)
   await second.goto('/me')
   await second.getByText(text.me.empty).waitFor()
-  await first.getByRole('dialog').getByRole('button', { name: /^Book until/ }).click()
-  await first.getByRole('dialog').getByText(/is yours until/).first().waitFor()
+  await first
+    .getByRole('dialog')
+    .getByRole('button', { name: /^Book until/ })
+    .click()
+  await first
+    .getByRole('dialog')
+    .getByText(/is yours until/)
+    .first()
+    .waitFor()
   await second.locator('section.present').getByText(/T-01/).first().waitFor()
   await second.goto('/settings')
   await second.getByRole('button', { name: text.account.signOutHere }).click()
-  await first.getByRole('banner').getByRole('link', { name: text.common.signIn }).waitFor({ state: 'attached' })
+  await first
+    .getByRole('banner')
+    .getByRole('link', { name: text.common.signIn })
+    .waitFor({ state: 'attached' })
 })
 
 test('back, forward and reload keep the place', async (b) => {

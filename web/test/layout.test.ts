@@ -15,8 +15,15 @@ function seats(area: string, n: number, from = 1): SeatInput[] {
   return Array.from({ length: n }, (_, i) => ({ id: String(from + i), area, label: `${area[0]}-${i + 1}` }))
 }
 
-function plan(all: readonly SeatInput[], places: FloorPlanInput['seats'], floors: Record<string, string> = {}): Plan {
-  return layout(all, { seats: places, areas: Object.entries(floors).map(([name, floor]) => ({ name, floor })) })
+function plan(
+  all: readonly SeatInput[],
+  places: FloorPlanInput['seats'],
+  floors: Record<string, string> = {},
+): Plan {
+  return layout(all, {
+    seats: places,
+    areas: Object.entries(floors).map(([name, floor]) => ({ name, floor })),
+  })
 }
 
 /** overlaps returns pairs of seats that are drawn over each other. */
@@ -66,9 +73,12 @@ test('a branch without coordinates gives one block an area', () => {
   assert.deepEqual(overlaps(p), [])
   for (const s of p.places.values()) {
     const area = p.areas.find((a) => a.name === s.area)
-    assert.ok(area !== undefined && s.x > area.left && s.x < area.right && s.y > area.top && s.y < area.bottom)
+    assert.ok(
+      area !== undefined && s.x > area.left && s.x < area.right && s.y > area.top && s.y < area.bottom,
+    )
     for (const other of p.areas) {
-      if (other !== area) assert.ok(s.x < other.left || s.x > other.right || s.y < other.top || s.y > other.bottom)
+      if (other !== area)
+        assert.ok(s.x < other.left || s.x > other.right || s.y < other.top || s.y > other.bottom)
     }
   }
   assert.equal(p.order.indexOf('2') - p.order.indexOf('1'), 1)
@@ -89,9 +99,12 @@ test('seats without coordinates are beside those with coordinates', () => {
   const all = seats('Hall', 30)
   const p = plan(
     all,
-    all
-      .slice(0, 20)
-      .map((s, i) => ({ seatId: s.id, xCm: 5000 + (i % 5) * 120, yCm: 9000 + Math.floor(i / 5) * 120, desk: '' })),
+    all.slice(0, 20).map((s, i) => ({
+      seatId: s.id,
+      xCm: 5000 + (i % 5) * 120,
+      yCm: 9000 + Math.floor(i / 5) * 120,
+      desk: '',
+    })),
   )
   assert.deepEqual(overlaps(p), [])
   assert.deepEqual(

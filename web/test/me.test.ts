@@ -44,7 +44,11 @@ test('check in, stay longer, and leave', async (b) => {
   const present = card(page)
   await present.getByText('Check in by').waitFor()
   // The times are those of the library.
-  const berlin = new Intl.DateTimeFormat('en-GB', { timeZone: 'Europe/Berlin', hour: '2-digit', minute: '2-digit' })
+  const berlin = new Intl.DateTimeFormat('en-GB', {
+    timeZone: 'Europe/Berlin',
+    hour: '2-digit',
+    minute: '2-digit',
+  })
   const [from, to] = [r.startTime, r.endTime].map((time) => berlin.format(new Date(time ?? '')))
   await present.getByText(`${from} to ${to}`).waitFor()
   await present.getByRole('button', { name: 'Check in' }).click()
@@ -93,7 +97,10 @@ test('a keyboard is enough to check in, stay longer and leave, and the focus is 
   await card(page).getByText('Checked in', { exact: true }).waitFor()
   await until(async () => assert.equal(await focused(), 'H1'))
   await press(/^Stay longer$/)
-  await card(page).getByRole('button', { name: /30 min/ }).first().waitFor()
+  await card(page)
+    .getByRole('button', { name: /30 min/ })
+    .first()
+    .waitFor()
   await press(/30 min/)
   await page.getByText('Your reservation now ends at').first().waitFor()
   await until(async () => assert.equal(await focused(), 'BUTTON'))
@@ -111,9 +118,13 @@ test('only ends that the library allows are offered', async (b) => {
   const page = await b.page({ as: student })
   await page.goto('/me')
   await card(page).getByRole('button', { name: 'Stay longer' }).click()
-  await card(page).getByRole('button', { name: /\+15 min/ }).waitFor()
+  await card(page)
+    .getByRole('button', { name: /\+15 min/ })
+    .waitFor()
   assert.equal(await card(page).locator('.chip').count(), 1)
-  await card(page).getByRole('button', { name: /\+15 min/ }).click()
+  await card(page)
+    .getByRole('button', { name: /\+15 min/ })
+    .click()
   await page.getByText('Your reservation now ends at').first().waitFor()
   await card(page).getByRole('button', { name: 'Stay longer' }).click()
   await card(page).getByText('The seat is reserved for another user from').waitFor()
@@ -147,11 +158,18 @@ test('a coming reservation is cancelled by the user, and another one by a closur
 
 test('a place in line becomes an offer, which is claimed or declined', async (b) => {
   const [student, other, branch] = await Promise.all([newStudent(), newStudent(), newBranch({ seats: 2 })])
-  const windows = [{ start: 120, minutes: 60 }, { start: 240, minutes: 60 }]
+  const windows = [
+    { start: 120, minutes: 60 },
+    { start: 240, minutes: 60 },
+  ]
   const taken = []
   for (const [i, w] of windows.entries()) {
     taken.push(await book(other, seat(branch, i), w))
-    const body = { seatId: seat(branch, i), startTime: taken[i]?.startTime ?? '', endTime: taken[i]?.endTime ?? '' }
+    const body = {
+      seatId: seat(branch, i),
+      startTime: taken[i]?.startTime ?? '',
+      endTime: taken[i]?.endTime ?? '',
+    }
     await ok(student.api.POST('/v1/waitlist', { body }))
   }
   const page = await b.page({ as: student })
@@ -161,7 +179,8 @@ test('a place in line becomes an offer, which is claimed or declined', async (b)
   for (const r of taken) {
     await cancel(other, r.id)
   }
-  const offer = (label: string): ReturnType<Page['locator']> => page.locator('section.card.offer', { hasText: label })
+  const offer = (label: string): ReturnType<Page['locator']> =>
+    page.locator('section.card.offer', { hasText: label })
   await offer('T-01').getByRole('timer').waitFor()
   await offer('T-02').getByRole('timer').waitFor()
   await checkAxe(page, 'offers')
@@ -170,7 +189,10 @@ test('a place in line becomes an offer, which is claimed or declined', async (b)
   await offer('T-02').getByRole('button', { name: 'No, thanks' }).click()
   await offer('T-02').waitFor({ state: 'detached' })
   const { reservations } = await ok(student.api.GET('/v1/reservations'))
-  assert.deepEqual(reservations.map((r) => r.status), ['RESERVATION_STATUS_CONFIRMED'])
+  assert.deepEqual(
+    reservations.map((r) => r.status),
+    ['RESERVATION_STATUS_CONFIRMED'],
+  )
 })
 
 test('the history has pages', async (b) => {
@@ -199,7 +221,10 @@ test('a user leaves a waitlist', async (b) => {
   await page.getByRole('dialog').getByRole('button', { name: 'Leave the waitlist' }).click()
   await page.getByText('You no longer wait for seat T-01').first().waitFor()
   const { entries } = await ok(student.api.GET('/v1/waitlist'))
-  assert.deepEqual(entries.map((e) => e.status), ['WAITLIST_STATUS_LEFT'])
+  assert.deepEqual(
+    entries.map((e) => e.status),
+    ['WAITLIST_STATUS_LEFT'],
+  )
 })
 
 test('a no-show is told in words, with the suspension, and forgiven', async (b) => {
@@ -299,7 +324,8 @@ test('rule SCREEN: a scan before the sign-in is recorded, and checks in after it
   assert.deepEqual(sent, ['/v1/scans', '/v1/auth/login', '/v1/reservations/1:checkIn'])
   assert.deepEqual(await proofOf(student), ['PROOF_SCREEN'])
   const kept = await page.evaluate(() =>
-    JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href, history.state]))
+    JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href, history.state]),
+  )
   assert.ok(!kept.includes(code), 'the code is kept')
   // Scanned once more, the page says that nothing is left to do.
   await page.goBack().catch(() => null)
@@ -460,7 +486,12 @@ test('the camera reads a label with the BarcodeDetector of the browser, and stop
   // Chromium on Linux has no BarcodeDetector: this one has its interface, and really decodes.
   const entry = createRequire(import.meta.url).resolve('qr/decode.js')
   const contents = `import { BarcodeDetector as B } from ${JSON.stringify(entry)}; globalThis.BarcodeDetector = B`
-  const bundle = await build({ stdin: { contents, resolveDir: '.' }, bundle: true, write: false, format: 'iife' })
+  const bundle = await build({
+    stdin: { contents, resolveDir: '.' },
+    bundle: true,
+    write: false,
+    format: 'iife',
+  })
   await page.addInitScript({ content: bundle.outputFiles[0]?.text ?? '' })
   const scripts: string[] = []
   page.on('request', (r) => scripts.push(r.url()))
@@ -555,7 +586,9 @@ test('the own seats have no violation of axe, and fit 320 px', async (b) => {
       await page.goto(path)
       await page.locator(path === '/me' ? 'section.present' : '.camera').waitFor()
       await checkAxe(page, `${path} ${options.device}`)
-      const [content, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth] as const)
+      const [content, window] = await page.evaluate(
+        () => [document.documentElement.scrollWidth, innerWidth] as const,
+      )
       assert.ok(content <= window, `${path} is ${content} px wide, the window ${window}`)
     }
   }

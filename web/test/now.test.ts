@@ -71,7 +71,11 @@ test('a visitor signs in at a seat, comes back to it, and books it with one tap'
 })
 
 test('two users race for a seat: one books it, the other one gets the next seat with one tap', async (b) => {
-  const [one, two, branch] = await Promise.all([newStudent(), newStudent(), newBranch({ seats: 5, plan: true })])
+  const [one, two, branch] = await Promise.all([
+    newStudent(),
+    newStudent(),
+    newBranch({ seats: 5, plan: true }),
+  ])
   const pages = await Promise.all([b.page({ as: one }), b.page({ as: two })])
   for (const page of pages) {
     await open(page, branch, id(branch))
@@ -91,7 +95,9 @@ test('two users race for a seat: one books it, the other one gets the next seat 
   release()
   await until(async () => {
     const won = await Promise.all(pages.map((page) => sheet(page).getByText('Seat T-01 is yours').count()))
-    const lost = await Promise.all(pages.map((page) => sheet(page).getByText('Seat T-01 was just taken.').count()))
+    const lost = await Promise.all(
+      pages.map((page) => sheet(page).getByText('Seat T-01 was just taken.').count()),
+    )
     assert.deepEqual([won[0]! + won[1]!, lost[0]! + lost[1]!], [1, 1])
   })
   const loser = (await sheet(pages[0]!).getByText('was just taken').count()) === 1 ? 0 : 1
@@ -151,7 +157,10 @@ test('a user waits for a taken seat, gets the offer on another page, and claims 
   await offer.getByText('Seat T-01 is free for you').waitFor()
   assert.match((await offer.getByRole('timer').textContent()) ?? '', /Held for another \d+:\d\d/)
   await until(async () =>
-    assert.match((await page.locator('[aria-live=assertive]').textContent()) ?? '', /Seat T-01 is free for you/),
+    assert.match(
+      (await page.locator('[aria-live=assertive]').textContent()) ?? '',
+      /Seat T-01 is free for you/,
+    ),
   )
   await offer.getByRole('button', { name: 'Take the seat' }).click()
   await offer.waitFor({ state: 'detached' })
@@ -209,7 +218,11 @@ test('filters, time and view are in the address: back, reload and a link work', 
 
   // The seat is taken at another time, and free now.
   await book(other, id(branch, 4), { start: 120, minutes: 60 })
-  const at = new Intl.DateTimeFormat('en-GB', { timeZone: branch.zone, dateStyle: 'short', timeStyle: 'short' })
+  const at = new Intl.DateTimeFormat('en-GB', {
+    timeZone: branch.zone,
+    dateStyle: 'short',
+    timeStyle: 'short',
+  })
   const [day = '', clock = ''] = at.format(new Date(Date.now() + 150 * 60_000)).split(', ')
   const date = day.split('/').reverse().join('-')
   await page.getByRole('button', { name: 'Another time' }).click()
@@ -241,9 +254,14 @@ test('the map works with the keyboard alone, and has the names of the list', asy
   const page = await b.page({ as: student })
   await page.goto(`/?branch=${branch.code}&taken=1`)
   await mark(page, id(branch)).waitFor()
-  await until(async () => assert.match((await mark(page, id(branch, 3)).getAttribute('aria-label')) ?? '', /yours/))
+  await until(async () =>
+    assert.match((await mark(page, id(branch, 3)).getAttribute('aria-label')) ?? '', /yours/),
+  )
   for (const s of branch.seats) {
-    assert.equal(await mark(page, s.id).getAttribute('aria-label'), await row(page, s.id).getAttribute('aria-label'))
+    assert.equal(
+      await mark(page, s.id).getAttribute('aria-label'),
+      await row(page, s.id).getAttribute('aria-label'),
+    )
   }
   assert.equal(await page.locator('.map [tabindex="0"]').count(), 1)
   const focused = (): Promise<string | null> =>
@@ -266,7 +284,8 @@ test('the map works with the keyboard alone, and has the names of the list', asy
   await sheet(page).waitFor({ state: 'detached' })
   assert.equal(await focused(), id(branch, 10))
   // The map is one tab stop.
-  const inMap = (): Promise<boolean> => page.evaluate(() => document.activeElement?.closest('.map-scroll') !== null)
+  const inMap = (): Promise<boolean> =>
+    page.evaluate(() => document.activeElement?.closest('.map-scroll') !== null)
   await page.keyboard.press('Tab')
   assert.equal(await inMap(), false)
   await page.keyboard.press('Shift+Tab')
@@ -311,7 +330,13 @@ test('a closure cancels a reservation: the page says so at once, with the note a
   const page = await b.page({ as: student, language: 'de' })
   await page.goto(`/?branch=${branch.code}`)
   await row(page, id(branch)).getByText('Ihr Platz').waitFor()
-  const body = { branch: branch.code, area: 'Hall', startTime: inMinutes(0), endTime: inMinutes(90), reason: 'water' }
+  const body = {
+    branch: branch.code,
+    area: 'Hall',
+    startTime: inMinutes(0),
+    endTime: inMinutes(90),
+    reason: 'water',
+  }
   const note = { en: 'The ceiling leaks.', de: 'Die Decke ist undicht.' }
   await ok(
     api.POST('/v1/admin/closures', {
@@ -414,7 +439,9 @@ test('the map zooms with its buttons, the wheel and two fingers, and is moved wi
     cdp.send('Input.dispatchTouchEvent', {
       type,
       touchPoints:
-        type === 'touchEnd' ? [] : [-1, 1].map((d, i) => ({ x: box.x + 180 + d * distance, y: box.y + 150, id: i })),
+        type === 'touchEnd'
+          ? []
+          : [-1, 1].map((d, i) => ({ x: box.x + 180 + d * distance, y: box.y + 150, id: i })),
     })
   await fingers('touchStart', 30)
   for (const d of [40, 50, 60]) await fingers('touchMove', d)

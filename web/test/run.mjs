@@ -7,7 +7,15 @@
 // The stack has three replicas, nginx, Postgres and Redis on free ports and in a temporary directory.
 // Its log is in .local/web-test/stack.log; a failed test leaves screenshots in .local/web-test/failed.
 import { spawn, spawnSync } from 'node:child_process'
-import { createWriteStream, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -44,7 +52,8 @@ for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
 }
 
 try {
-  process.exitCode = Number(process.versions.node.split('.')[0]) < wanted ? await withNewerNode() : await main()
+  process.exitCode =
+    Number(process.versions.node.split('.')[0]) < wanted ? await withNewerNode() : await main()
 } catch (e) {
   console.error('test-web:', e instanceof Error ? e.message : e)
   process.exitCode = 1
@@ -64,7 +73,10 @@ async function main() {
   // First the files that share the stack, then those that disturb it or measure it.
   let passed = 0
   let failed = 0
-  for (const [group, atOnce] of /** @type {const} */ ([[files.shared, concurrency], [files.alone, 1]])) {
+  for (const [group, atOnce] of /** @type {const} */ ([
+    [files.shared, concurrency],
+    [files.alone, 1],
+  ])) {
     if (group.length === 0) continue
     const result = await runFiles(group, atOnce)
     passed += result.passed
@@ -83,11 +95,14 @@ async function withNewerNode() {
   const program = join(dir, 'node_modules', name, 'bin/node')
   const has = spawnSync(program, ['-v']).stdout?.toString().trim()
   if (has !== `v${fallback}`) {
-    console.log(`test-web: installing Node ${fallback} into .local, because this is Node ${process.versions.node}`)
+    console.log(
+      `test-web: installing Node ${fallback} into .local, because this is Node ${process.versions.node}`,
+    )
     mkdirSync(dir, { recursive: true })
     const args = ['install', '--no-save', '--no-audit', '--no-fund', '--prefix', dir, `${name}@${fallback}`]
     const npm = spawnSync('npm', args, { stdio: ['ignore', 'ignore', 'inherit'] })
-    if (npm.status !== 0) throw new Error(`npm could not install ${name}@${fallback}: install Node ${wanted} or newer`)
+    if (npm.status !== 0)
+      throw new Error(`npm could not install ${name}@${fallback}: install Node ${wanted} or newer`)
   }
   const child = spawn(program, [fileURLToPath(import.meta.url)], { stdio: 'inherit' })
   const ended = new Promise((done) => child.on('exit', (code) => done(code ?? 1)))
@@ -100,10 +115,13 @@ async function withNewerNode() {
 
 /** wantedFiles returns the names of the test files. */
 function wantedFiles() {
-  const all = readdirSync(here).filter((f) => f.endsWith('.test.ts')).map((f) => f.replace('.test.ts', ''))
+  const all = readdirSync(here)
+    .filter((f) => f.endsWith('.test.ts'))
+    .map((f) => f.replace('.test.ts', ''))
   const asked = (process.env['TESTS'] ?? '').split(/[\s,]+/).filter((f) => f !== '')
   const unknown = asked.filter((f) => !all.includes(f))
-  if (unknown.length > 0) throw new Error(`there is no test file ${unknown.join(', ')}; there are ${all.join(', ')}`)
+  if (unknown.length > 0)
+    throw new Error(`there is no test file ${unknown.join(', ')}; there are ${all.join(', ')}`)
   return asked.length === 0 ? all.filter((f) => f !== 'screenshots') : asked
 }
 

@@ -96,7 +96,9 @@ async function scan(page: Page): Promise<string> {
     [png, side] as const,
   )
   await empty.close()
-  const data = Uint8Array.from([...pixels].flatMap((p) => (p === '1' ? [0, 0, 0, 255] : [255, 255, 255, 255])))
+  const data = Uint8Array.from(
+    [...pixels].flatMap((p) => (p === '1' ? [0, 0, 0, 255] : [255, 255, 255, 255])),
+  )
   return decodeQR({ width: side, height: side, data })
 }
 
@@ -152,7 +154,11 @@ test('the screen shows digits and a QR code that the server accepts', async (b) 
     const page = await b.page({ theme })
     await show(page, s)
     await page.getByRole('heading', { name: s.branch.name }).waitFor()
-    await checksIn(await newStudent(), s.branch.seats[theme === 'light' ? 0 : 1]?.id ?? '', await digits(page))
+    await checksIn(
+      await newStudent(),
+      s.branch.seats[theme === 'light' ? 0 : 1]?.id ?? '',
+      await digits(page),
+    )
     const text = await scan(page)
     const prefix = `${new URL(page.url()).origin.toUpperCase()}/C/`
     assert.ok(text.startsWith(prefix), text)
@@ -187,10 +193,16 @@ test('a clock of the device that is wrong by an hour, or is set, does not matter
   await show(page, s)
   const shown = await page.locator('.wall-clock b').textContent()
   const berlin = (at: number): string =>
-    new Intl.DateTimeFormat('en-GB', { timeZone: 'Europe/Berlin', hour: '2-digit', minute: '2-digit' }).format(at)
+    new Intl.DateTimeFormat('en-GB', {
+      timeZone: 'Europe/Berlin',
+      hour: '2-digit',
+      minute: '2-digit',
+    }).format(at)
   assert.ok([berlin(Date.now()), berlin(Date.now() - 10_000)].includes(shown ?? ''), shown ?? '')
   await checksIn(await newStudent(), s.branch.seats[0]?.id ?? '', await digits(page))
-  await page.evaluate(() => (globalThis as unknown as { setClock: (by: number) => void }).setClock(-7_200_000))
+  await page.evaluate(() =>
+    (globalThis as unknown as { setClock: (by: number) => void }).setClock(-7_200_000),
+  )
   await page.locator('.wall-digits').waitFor()
   await checksIn(await newStudent(), s.branch.seats[1]?.id ?? '', await digits(page))
 })

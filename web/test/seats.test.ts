@@ -17,7 +17,12 @@ import { test, type Browsers, type Locator, type Page, type PageOptions } from '
 import { until } from './harness/until.ts'
 
 /** openSection opens a section of the librarian's page for a branch. */
-async function openSection(b: Browsers, section: string, branch: Branch, options: PageOptions = {}): Promise<Page> {
+async function openSection(
+  b: Browsers,
+  section: string,
+  branch: Branch,
+  options: PageOptions = {},
+): Promise<Page> {
   const page = await b.page({ as: options.as ?? (await login('A0001')), ...options })
   await page.goto(`/admin/${section}?branch=${branch.code}`)
   return page
@@ -28,7 +33,9 @@ async function placeOf(
   branch: Branch,
   label: string,
 ): Promise<{ x?: number; y?: number; angle?: number; desk?: string }> {
-  const { seats } = await ok(visitor.GET('/v1/branches/{branch}/plan', { params: { path: { branch: branch.code } } }))
+  const { seats } = await ok(
+    visitor.GET('/v1/branches/{branch}/plan', { params: { path: { branch: branch.code } } }),
+  )
   const id = (await seatsOf(branch)).find((s) => s.label === label)?.id
   const place = seats.find((s) => s.seatId === id)
   assert(place !== undefined, `the plan has no seat ${label}`)
@@ -97,14 +104,26 @@ test('an import of 30 seats shows its changes first, and makes them', async (b) 
   const branch = await newBranch({ seats: 3 })
   const page = await openSection(b, 'import', branch)
   const header = 'branch,area,label,amenities,out_of_service'
-  const fresh = Array.from({ length: 28 }, (_, i) => `${branch.code},"Annex, upstairs",N-${i + 1},window,false`)
-  const lines = [header, `${branch.code},Hall,T-01,monitor|window,false`, `${branch.code},Hall,T-02,,false`, ...fresh]
+  const fresh = Array.from(
+    { length: 28 },
+    (_, i) => `${branch.code},"Annex, upstairs",N-${i + 1},window,false`,
+  )
+  const lines = [
+    header,
+    `${branch.code},Hall,T-01,monitor|window,false`,
+    `${branch.code},Hall,T-02,,false`,
+    ...fresh,
+  ]
   await chooseFile(page, lines)
   await page.getByText('28 new, 1 changed, 0 retired, 1 unchanged', { exact: true }).waitFor()
   const changed = page.locator('details', { hasText: 'Changed: 1' }).getByRole('row', { name: /T-01/ })
   assert.match((await changed.textContent()) ?? '', /Amenities: None → monitor\|window/)
   assert.equal(await page.locator('details', { hasText: 'New: 28' }).getByRole('row').count(), 29)
-  assert.equal(await page.getByRole('rowheader', { name: 'T-02' }).count(), 0, 'unchanged seats are not listed')
+  assert.equal(
+    await page.getByRole('rowheader', { name: 'T-02' }).count(),
+    0,
+    'unchanged seats are not listed',
+  )
   assert.equal((await seatsOf(branch)).length, 3, 'the dry run has changed seats')
 
   // Another librarian changes a seat of the file after the dry run.
@@ -184,7 +203,11 @@ test('the floor plan editor works by keyboard: select, move, undo, redo, save', 
   await page.keyboard.press('Control+z')
   await page.keyboard.press('Control+y')
   assert.equal(await page.getByLabel('From the left (cm)').inputValue(), '370')
-  assert.deepEqual(await placeOf(branch, 'T-02'), { x: 320, y: 200, angle: 180, desk: 'T1' }, 'saved without Save')
+  assert.deepEqual(
+    await placeOf(branch, 'T-02'),
+    { x: 320, y: 200, angle: 180, desk: 'T1' },
+    'saved without Save',
+  )
 
   await page.keyboard.press('Control+s')
   await page.getByText('The places of 1 seat were saved.').first().waitFor()
@@ -214,7 +237,10 @@ test('seats are dragged, selected with a box, aligned, turned and duplicated', a
   await page.mouse.move(from.x - 101 * cm, from.y - 99 * cm, { steps: 4 })
   await page.mouse.up()
   const x = page.getByLabel('From the left (cm)')
-  assert.deepEqual([await x.inputValue(), await page.getByLabel('From the top (cm)').inputValue()], ['100', '100'])
+  assert.deepEqual(
+    [await x.inputValue(), await page.getByLabel('From the top (cm)').inputValue()],
+    ['100', '100'],
+  )
 
   // A box around T-02 and T-04, which are at 320, and not around T-01 and T-03.
   const below = await centre(seat('T-04'))
@@ -290,7 +316,11 @@ test('a finger drags a seat and moves the plan, and two fingers enlarge it', asy
   await touch('touchEnd')
   const larger = (await seat.locator('rect').first().boundingBox())?.width ?? 0
   assert(larger / size > 1.8 && larger / size < 2.2, `the plan is ${larger / size} times as large`)
-  assert.equal(await page.getByRole('button', { name: 'Save 1 change' }).count(), 1, 'the fingers have moved a seat')
+  assert.equal(
+    await page.getByRole('button', { name: 'Save 1 change' }).count(),
+    1,
+    'the fingers have moved a seat',
+  )
 })
 
 test('seats without a place are placed in rows by keyboard, and dragged from the tray', async (b) => {
@@ -409,7 +439,9 @@ test('labels print 24 on a page of A4, and their QR codes open the seats', async
     const text = decode(path, Number(side.split(' ')[2]))
     const found = /^HTTPS?:\/\/[^/]+\/S\/([A-Z0-9]+)$/.exec(text)
     assert(found !== null, text)
-    const { seat } = await ok(visitor.GET('/v1/labels/{code}', { params: { path: { code: found[1] ?? '' } } }))
+    const { seat } = await ok(
+      visitor.GET('/v1/labels/{code}', { params: { path: { code: found[1] ?? '' } } }),
+    )
     assert.deepEqual([seat?.label, seat?.branch], [label, branch.code])
     const opened = await page.request.get(new URL(text).pathname)
     assert.equal(opened.status(), 200)
@@ -529,7 +561,10 @@ test('many seats are added at once, and changed at once without a loss of their 
   await page.getByRole('button', { name: 'Edit', exact: true }).first().click()
   dialog = page.getByRole('dialog', { name: 'Edit 9 seats' })
   const outlet = dialog.getByLabel('Power outlet')
-  assert(await outlet.evaluate((e) => (e as HTMLInputElement).indeterminate), 'T-01 has none, the others have one')
+  assert(
+    await outlet.evaluate((e) => (e as HTMLInputElement).indeterminate),
+    'T-01 has none, the others have one',
+  )
   await dialog.getByLabel('Window').check()
   await dialog.getByRole('textbox', { name: 'Desk (optional)' }).fill('Long table')
   await dialog.getByRole('button', { name: 'Save' }).click()
@@ -544,7 +579,9 @@ test('many seats are added at once, and changed at once without a loss of their 
 test('a seat goes out of service with a preview of its reservations', async (b) => {
   const branch = await newBranch({ seats: 2, seat: (i) => (i === 1 ? { label: "'=2" } : {}) })
   const student = await newStudent('Olga Out')
-  const reservation = await book(student, branch.seats.find((s) => s.label === 'T-01')?.id ?? '', { start: 60 })
+  const reservation = await book(student, branch.seats.find((s) => s.label === 'T-01')?.id ?? '', {
+    start: 60,
+  })
   const page = await openSection(b, 'seats', branch)
   await page.getByRole('button', { name: 'Edit T-01' }).click()
   await page.getByLabel('Out of service: cannot be reserved').check()
@@ -628,7 +665,11 @@ test('screens are added, renamed and switched off; a key is shown once and can b
   await page.getByRole('button', { name: 'Save' }).click()
   await page.getByRole('button', { name: 'Switch off Hall door' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Switch off' }).click()
-  await page.getByRole('listitem').filter({ hasText: 'Hall door' }).getByText('Off', { exact: true }).waitFor()
+  await page
+    .getByRole('listitem')
+    .filter({ hasText: 'Hall door' })
+    .getByText('Off', { exact: true })
+    .waitFor()
   const { api } = await login('A0001')
   const { screens } = await ok(
     api.GET('/v1/admin/branches/{branch}/screens', { params: { path: { branch: branch.code } } }),
@@ -701,5 +742,8 @@ test('a student has no section of librarians', async (b) => {
   const student = await newStudent()
   const page = await openSection(b, 'seats', branch, { as: student })
   await page.getByText('Your role does not allow this.').waitFor()
-  await assert.rejects(ok(student.api.GET('/v1/admin/branches')), (e) => e instanceof ApiError && e.status === 403)
+  await assert.rejects(
+    ok(student.api.GET('/v1/admin/branches')),
+    (e) => e instanceof ApiError && e.status === 403,
+  )
 })

@@ -3,7 +3,18 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text } from './harness/texts.ts'
-import { admin, book, newBranch, newStaff, newStudent, ok, secureUrl, unique, url, visitor } from './harness/api.ts'
+import {
+  admin,
+  book,
+  newBranch,
+  newStaff,
+  newStudent,
+  ok,
+  secureUrl,
+  unique,
+  url,
+  visitor,
+} from './harness/api.ts'
 import { test, type BrowserContext, type Page } from './harness/browser.ts'
 import { idle, paths, signIn } from './harness/steps.ts'
 
@@ -23,14 +34,22 @@ async function otherOrigin(html: string): Promise<{ url: string; cookies: string
 /** kept returns everything that scripts can read from the storage of a page, and its address. */
 async function kept(page: Page): Promise<string> {
   const stored = await page.evaluate(async () => {
-    const texts = [JSON.stringify({ ...localStorage }), JSON.stringify({ ...sessionStorage }), document.cookie]
+    const texts = [
+      JSON.stringify({ ...localStorage }),
+      JSON.stringify({ ...sessionStorage }),
+      document.cookie,
+    ]
     for (const name of await caches.keys()) {
       const cache = await caches.open(name)
       for (const request of await cache.keys()) {
         texts.push(request.url, await ((await cache.match(request))?.text() ?? ''))
       }
     }
-    texts.push(...(await indexedDB.databases()).map((d) => d.name ?? ''), JSON.stringify(history.state), location.href)
+    texts.push(
+      ...(await indexedDB.databases()).map((d) => d.name ?? ''),
+      JSON.stringify(history.state),
+      location.href,
+    )
     return texts
   })
   return stored.join('\n')
@@ -48,7 +67,15 @@ function record(context: BrowserContext): { addresses: string[]; tokens: Set<str
 }
 
 test('each page has a strict policy, and no other header is missing', async () => {
-  for (const path of [...paths.visitor, ...paths.staff, ...paths.librarian, '/screen', '/c/ABC', '/s/ABC', '/C/ABC']) {
+  for (const path of [
+    ...paths.visitor,
+    ...paths.staff,
+    ...paths.librarian,
+    '/screen',
+    '/c/ABC',
+    '/s/ABC',
+    '/C/ABC',
+  ]) {
     const response = await fetch(url + path, { headers: { Accept: 'text/html' } })
     assert.equal(response.status, path === '/nothing' ? 404 : 200, path)
     const policy = response.headers.get('Content-Security-Policy') ?? ''
@@ -71,12 +98,18 @@ test('each page has a strict policy, and no other header is missing', async () =
     assert.equal(response.headers.get('Referrer-Policy'), 'no-referrer', path)
     assert.match(response.headers.get('Permissions-Policy') ?? '', /camera=\(self\)/, path)
     const body = await response.text()
-    assert.doesNotMatch(body, /<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=/i, `${path} has inline code or style`)
+    assert.doesNotMatch(
+      body,
+      /<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=/i,
+      `${path} has inline code or style`,
+    )
   }
 })
 
 test('the browser refuses scripts that the page does not have', async (b) => {
-  const page = await b.page({ allow: [/Content Security Policy|TrustedScriptURL|TrustedHTML|TrustedScript\b/i] })
+  const page = await b.page({
+    allow: [/Content Security Policy|TrustedScriptURL|TrustedHTML|TrustedScript\b/i],
+  })
   await page.goto('/login')
   await idle(page)
   const refused = await page.evaluate(async () => {
@@ -149,7 +182,11 @@ for (const secure of [false, true]) {
     assert.ok(!seen.includes(student.password))
     assert.ok(!addresses.some((a) => a.includes(student.password)))
     const origin = secure ? secureUrl() : url
-    assert.deepEqual(addresses.filter((a) => !a.startsWith(origin)), [], 'requests to other servers')
+    assert.deepEqual(
+      addresses.filter((a) => !a.startsWith(origin)),
+      [],
+      'requests to other servers',
+    )
 
     const cookies = await page.context().cookies()
     assert.equal(cookies.length, 1)
@@ -185,7 +222,10 @@ test('a page of another origin gets nothing from the cookie', async (b) => {
     const student = await newStudent()
     const page = await b.page({ as: student, allow: [/CORS policy|ERR_FAILED|status of 403|favicon\.ico/] })
     await page.goto(other.url) // another port of the same host, to which the browser sends the cookie
-    await page.evaluate((a) => fetch(a, { method: 'POST', credentials: 'include', mode: 'no-cors' }), third.url)
+    await page.evaluate(
+      (a) => fetch(a, { method: 'POST', credentials: 'include', mode: 'no-cors' }),
+      third.url,
+    )
     assert.match(third.cookies.join(), /dlsms=/, 'the browser sends no cookie: this test proves nothing')
     for (const path of ['/v1/auth/session:resume', '/v1/auth/session:end', '/v1/auth/session']) {
       const arrived = page.waitForResponse((r) => r.url() === url + path)
@@ -219,7 +259,9 @@ test('a page of another origin gets nothing from the cookie', async (b) => {
 
 test('a token in a cookie does not authorize a call of the API', async () => {
   const { token } = await newStudent()
-  const response = await fetch(`${url}/v1/standing`, { headers: { Cookie: `dlsms=${token}; __Host-dlsms=${token}` } })
+  const response = await fetch(`${url}/v1/standing`, {
+    headers: { Cookie: `dlsms=${token}; __Host-dlsms=${token}` },
+  })
   assert.equal(response.status, 401)
 })
 
@@ -243,7 +285,14 @@ test('markup in names and notes is text', async (b) => {
     await idle(page)
     for (const t of expected) await page.getByText(t).first().waitFor({ state: 'attached' })
     assert.equal(await page.locator('img[src=x]').count(), 0, `${path} has an element of the markup`)
-    assert.equal(await page.locator('b').filter({ hasText: /^(Branch|Area|News|Student)$/ }).count(), 0, path)
+    assert.equal(
+      await page
+        .locator('b')
+        .filter({ hasText: /^(Branch|Area|News|Student)$/ })
+        .count(),
+      0,
+      path,
+    )
   }
   const page = await b.page({ as: student })
   await check(page, `/?branch=${branch.code}`, [markup('News'), markup('Area'), markup('Student')])
@@ -257,7 +306,12 @@ test('markup in names and notes is text', async (b) => {
 
 test('a link to sign in leads to no other server', async (b) => {
   const student = await newStudent()
-  for (const next of ['//other.example/', 'https://other.example/', '/\\other.example', 'javascript:harmed()']) {
+  for (const next of [
+    '//other.example/',
+    'https://other.example/',
+    '/\\other.example',
+    'javascript:harmed()',
+  ]) {
     const page = await b.page()
     await signIn(page, student, { next })
     assert.equal(new URL(page.url()).origin, url, next)
@@ -279,5 +333,6 @@ test('the log of a replica has no token and no code', async () => {
   assert.equal(marker.response.status, 401)
   const written = readFileSync(log, 'utf8')
   assert.ok(written.includes('"starting"'))
-  for (const text of [student.token.slice(-30), code, secret]) assert.ok(!written.includes(text), `the log has ${text}`)
+  for (const text of [student.token.slice(-30), code, secret])
+    assert.ok(!written.includes(text), `the log has ${text}`)
 })

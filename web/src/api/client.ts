@@ -86,7 +86,9 @@ export const api = client
  *
  *     const { branches } = await call(api.GET('/v1/branches'))
  */
-export async function call<T>(answer: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
+export async function call<T>(
+  answer: Promise<{ data?: T; error?: unknown; response: Response }>,
+): Promise<T> {
   const { data, error, response } = await answer
   if (!response.ok) {
     const p = Problem.from(response, error)

@@ -60,7 +60,8 @@ export function openStream(options: StreamOptions): Stream {
     lost()
     if (hidden()) return
     // The first attempt is immediate: another replica answers. Later ones spread out.
-    const wait = failures === 0 ? 0 : Math.min(retry * 2 ** (failures - 2), 30_000) * (0.5 + Math.random() / 2)
+    const wait =
+      failures === 0 ? 0 : Math.min(retry * 2 ** (failures - 2), 30_000) * (0.5 + Math.random() / 2)
     timer = setTimeout(connect, wait)
   }
 
@@ -95,7 +96,9 @@ export function openStream(options: StreamOptions): Stream {
   }
 
   async function read(body: ReadableStream<Uint8Array>, aborted: AbortSignal): Promise<void> {
-    const reader = body.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>).getReader()
+    const reader = body
+      .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
+      .getReader()
     let rest = ''
     let name = ''
     let data = ''
@@ -116,7 +119,8 @@ export function openStream(options: StreamOptions): Stream {
       for (const line of lines) {
         if (line === '') {
           if (data !== '') {
-            if (name === 'error') failures = Math.max(failures, 1) // the server stops: open on another replica
+            if (name === 'error')
+              failures = Math.max(failures, 1) // the server stops: open on another replica
             else options.onEvent(name, JSON.parse(data))
           }
           name = data = ''

@@ -25,7 +25,9 @@ export function day(time: Date | string | number, zone: string): string {
 
 /** longDay returns a date, such as Tuesday, 2 December 2026. */
 export function longDay(time: Date | string | number, zone: string): string {
-  return format(zone, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' }).format(new Date(time))
+  return format(zone, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' }).format(
+    new Date(time),
+  )
 }
 
 /** dayAndClock returns the time of day, and the date if it is not today. */

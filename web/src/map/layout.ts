@@ -152,7 +152,15 @@ export function layout(seats: readonly SeatInput[], floorPlan?: FloorPlanInput):
         p.x += left
         p.y += top
       }
-      areas.push({ name: b.name, floor, known: false, left, top, right: left + b.width, bottom: top + b.height })
+      areas.push({
+        name: b.name,
+        floor,
+        known: false,
+        left,
+        top,
+        right: left + b.width,
+        bottom: top + b.height,
+      })
       left += b.width + gap
       rowBottom = Math.max(rowBottom, top + b.height)
     }
@@ -361,7 +369,10 @@ function connect(plan: Plan): Map<string, (string | undefined)[]> {
     let nearest: Place | undefined
     for (const s of all) {
       if (!reached.has(s.id)) continue
-      if (nearest === undefined || Math.hypot(s.x - t.x, s.y - t.y) < Math.hypot(nearest.x - t.x, nearest.y - t.y))
+      if (
+        nearest === undefined ||
+        Math.hypot(s.x - t.x, s.y - t.y) < Math.hypot(nearest.x - t.x, nearest.y - t.y)
+      )
         nearest = s
     }
     if (nearest === undefined) continue

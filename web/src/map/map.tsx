@@ -34,7 +34,8 @@ export function SeatMap({ branch, onOpen }: MapProps): JSX.Element {
   const current = useRef('')
   const typed = useRef({ text: '', at: 0 })
 
-  const element = (id: string): SVGGElement | null => drawing.current?.querySelector(`[data-id="${id}"]`) ?? null
+  const element = (id: string): SVGGElement | null =>
+    drawing.current?.querySelector(`[data-id="${id}"]`) ?? null
 
   /** setCurrent makes a seat the one that the tab key reaches. */
   const setCurrent = (id: string): void => {
@@ -136,7 +137,12 @@ export function SeatMap({ branch, onOpen }: MapProps): JSX.Element {
           </button>
           <button type="button" class="icon-button" aria-label={n.fit} onClick={() => zoom.show([p.bounds])}>
             <svg viewBox="0 0 24 24" aria-hidden="true">
-              <path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5" fill="none" stroke="currentColor" stroke-width="2" />
+              <path
+                d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5"
+                fill="none"
+                stroke="currentColor"
+                stroke-width="2"
+              />
             </svg>
           </button>
         </div>
@@ -157,7 +163,14 @@ function Ground({ plan: p }: { plan: Plan }): JSX.Element {
         ))}
       {p.areas.map((a) => (
         <g key={`${a.name} ${a.known}`}>
-          <rect class="area" x={a.left} y={a.top} width={a.right - a.left} height={a.bottom - a.top} rx="20" />
+          <rect
+            class="area"
+            x={a.left}
+            y={a.top}
+            width={a.right - a.left}
+            height={a.bottom - a.top}
+            rx="20"
+          />
           <text class="area-name" x={a.left + 20} y={a.top + 46}>
             {a.name}
           </text>
@@ -195,7 +208,11 @@ function SeatMark({ place, size }: { place: Place; size: number }): JSX.Element 
       transform={`translate(${place.x} ${place.y})`}
     >
       {place.known && (
-        <path class="back" d={`M${-size * 0.32} ${size * 0.6}h${size * 0.64}`} transform={`rotate(${place.angle})`} />
+        <path
+          class="back"
+          d={`M${-size * 0.32} ${size * 0.6}h${size * 0.64}`}
+          transform={`rotate(${place.angle})`}
+        />
       )}
       <path class="shape" d={outline(look, size)} />
       <text

@@ -102,7 +102,10 @@ export function useZoom(
       if (!e.ctrlKey) return
       e.preventDefault()
       touched.current = true
-      set(scale.current * Math.exp(-e.deltaY * (e.deltaMode === 1 ? 0.05 : 0.004)), ...place(e.clientX, e.clientY))
+      set(
+        scale.current * Math.exp(-e.deltaY * (e.deltaMode === 1 ? 0.05 : 0.004)),
+        ...place(e.clientX, e.clientY),
+      )
     }
     let pinch: { distance: number; scale: number } | undefined
     const two = (e: TouchEvent): { distance: number; x: number; y: number } | undefined => {

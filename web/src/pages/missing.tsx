@@ -7,7 +7,9 @@ export function View(): JSX.Element {
     <>
       <h1>{t().common.notFoundTitle}</h1>
       <p>{t().common.notFoundText}</p>
-      <p><Link href="/">{t().common.toStart}</Link></p>
+      <p>
+        <Link href="/">{t().common.toStart}</Link>
+      </p>
     </>
   )
 }

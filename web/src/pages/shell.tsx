@@ -24,7 +24,9 @@ export function Shell(): JSX.Element {
   }
   return (
     <>
-      <a class="skip" href="#main">{t().common.skip}</a>
+      <a class="skip" href="#main">
+        {t().common.skip}
+      </a>
       <Header />
       <Connection />
       <News />
@@ -47,7 +49,12 @@ function Header(): JSX.Element {
   return (
     <header class="top">
       <Link href="/" class="brand">
-        <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M8 3h8a2 2 0 0 1 2 2v7H6V5a2 2 0 0 1 2-2zM5 14h14v2H5zM6 17h2v4H6zM16 17h2v4h-2z" fill="currentColor" /></svg>
+        <svg viewBox="0 0 24 24" aria-hidden="true">
+          <path
+            d="M8 3h8a2 2 0 0 1 2 2v7H6V5a2 2 0 0 1 2-2zM5 14h14v2H5zM6 17h2v4H6zM16 17h2v4h-2z"
+            fill="currentColor"
+          />
+        </svg>
         <span>{t().common.appName}</span>
       </Link>
       <nav aria-label={t().common.appName}>
@@ -57,9 +64,13 @@ function Header(): JSX.Element {
         {isStaff.value && <Link href="/desk">{nav.desk}</Link>}
         {isLibrarian.value && <Link href="/admin">{nav.admin}</Link>}
         {account.value ? (
-          <Link href="/settings" class="account">{account.value.user.name}</Link>
+          <Link href="/settings" class="account">
+            {account.value.user.name}
+          </Link>
         ) : (
-          <Link href="/login" class="account">{t().common.signIn}</Link>
+          <Link href="/login" class="account">
+            {t().common.signIn}
+          </Link>
         )}
       </nav>
     </header>
@@ -100,7 +111,13 @@ function PageView({ load, path }: { load: () => Promise<Page>; path: string }): 
   }, [page.value])
   if (error !== undefined || failed.value) return <Failed />
   const View: ComponentType<{ path: string }> | undefined = page.value?.View
-  return View === undefined ? <p class="loading" role="status">{t().common.loading}</p> : <View path={path} />
+  return View === undefined ? (
+    <p class="loading" role="status">
+      {t().common.loading}
+    </p>
+  ) : (
+    <View path={path} />
+  )
 }
 
 let firstPage = true
@@ -110,7 +127,9 @@ function Failed(): JSX.Element {
     <>
       <h1>{t().common.failedTitle}</h1>
       <p>{t().common.failedText}</p>
-      <button class="button main" type="button" onClick={() => location.reload()}>{t().common.reload}</button>
+      <button class="button main" type="button" onClick={() => location.reload()}>
+        {t().common.reload}
+      </button>
     </>
   )
 }

@@ -64,7 +64,9 @@ export async function resumeDisplay(left: AbortSignal): Promise<void> {
 export async function setUpDisplay(newKey: string, screen: string): Promise<void> {
   let kept = true
   try {
-    const session = await call(api.POST('/v1/auth/session', { headers: { Authorization: `Bearer ${newKey}` } }))
+    const session = await call(
+      api.POST('/v1/auth/session', { headers: { Authorization: `Bearer ${newKey}` } }),
+    )
     if (!session.key) throw new Problem(401, 'TOKEN_INVALID', 'not a service key', {}, [], '')
     loseCookie()
     localStorage.setItem(stored, screen)

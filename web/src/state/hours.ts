@@ -14,7 +14,12 @@ export function openSpans(branch: Hours, date: string): Span[] {
   const zone = branch.timezone
   const special = branch.specialDays.find((d) => d.day === date)
   if (special === undefined && branch.hours.length === 0) {
-    return [{ from: instant(date, '00:00', zone).getTime(), to: instant(addDays(date, 1), '00:00', zone).getTime() }]
+    return [
+      {
+        from: instant(date, '00:00', zone).getTime(),
+        to: instant(addDays(date, 1), '00:00', zone).getTime(),
+      },
+    ]
   }
   const hours = special?.hours ?? branch.hours.filter((h) => h.weekday === weekdayOf(date))
   return hours

@@ -36,7 +36,9 @@ export const mineProblem = signal<Problem | undefined>(undefined)
 /** reservations are the user's upcoming and running ones, by start. An offer is not among them. */
 export const reservations = computed<readonly Reservation[]>(() =>
   (mine.value?.reservations ?? [])
-    .filter((r) => r.status === 'RESERVATION_STATUS_CONFIRMED' || r.status === 'RESERVATION_STATUS_CHECKED_IN')
+    .filter(
+      (r) => r.status === 'RESERVATION_STATUS_CONFIRMED' || r.status === 'RESERVATION_STATUS_CHECKED_IN',
+    )
     .filter((r) => ms(r.endTime) > minute.value),
 )
 
@@ -58,7 +60,9 @@ export const offers = computed<readonly WaitlistEntry[]>(() =>
 
 /** present is the reservation of this moment: the user is checked in, or can check in. */
 export const present = computed<Reservation | undefined>(() =>
-  reservations.value.find((r) => r.status === 'RESERVATION_STATUS_CHECKED_IN' || ms(r.checkInOpensAt) <= now.value),
+  reservations.value.find(
+    (r) => r.status === 'RESERVATION_STATUS_CHECKED_IN' || ms(r.checkInOpensAt) <= now.value,
+  ),
 )
 
 /** reservationAt returns the user's reservation that overlaps a window, in milliseconds; with the seat '' the first. */
@@ -242,7 +246,7 @@ async function subscribe(user: string): Promise<void> {
   const started = serverNow()
   try {
     const missed: Notification[] = []
-    for (let full = true; full; ) {
+    for (let full = true; full;) {
       const query = { afterId: lastId, pageSize: 500 }
       const { notifications } = await call(api.GET('/v1/notifications', { params: { query } }))
       missed.push(...notifications)

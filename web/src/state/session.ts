@@ -69,7 +69,9 @@ export async function resume(): Promise<void> {
  * the user stays signed in.
  */
 export async function signIn(studentId: string, password: string, stay: boolean): Promise<boolean> {
-  const { accessToken, expiresAt, user } = await call(api.POST('/v1/auth/login', { body: { studentId, password } }))
+  const { accessToken, expiresAt, user } = await call(
+    api.POST('/v1/auth/login', { body: { studentId, password } }),
+  )
   if (user === undefined) throw Problem.offline()
   setToken(accessToken)
   let stays = false

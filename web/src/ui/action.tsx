@@ -46,7 +46,15 @@ interface ButtonProps {
 }
 
 /** Button is a button that shows that its action is under way. */
-export function Button({ children, onClick, busy = false, disabled = false, kind = 'plain', type = 'button', label }: ButtonProps): JSX.Element {
+export function Button({
+  children,
+  onClick,
+  busy = false,
+  disabled = false,
+  kind = 'plain',
+  type = 'button',
+  label,
+}: ButtonProps): JSX.Element {
   return (
     <button
       type={type}

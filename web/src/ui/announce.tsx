@@ -28,8 +28,12 @@ export function alertNow(text: string): void {
 export function Announcer(): JSX.Element {
   return (
     <div class="visually-hidden">
-      <div role="status" aria-live="polite">{polite}</div>
-      <div role="alert" aria-live="assertive">{assertive}</div>
+      <div role="status" aria-live="polite">
+        {polite}
+      </div>
+      <div role="alert" aria-live="assertive">
+        {assertive}
+      </div>
     </div>
   )
 }

@@ -43,7 +43,9 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
         <ul class="chart-legend">
           {series.map((s, i) => (
             <li key={s.name}>
-              <svg width="16" height="16" aria-hidden="true"><rect class={`bar s${i}`} width="16" height="16" /></svg>
+              <svg width="16" height="16" aria-hidden="true">
+                <rect class={`bar s${i}`} width="16" height="16" />
+              </svg>
               {s.name}
             </li>
           ))}
@@ -54,7 +56,9 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
         {[0, top / 2, top].map((v) => (
           <g key={v}>
             <line class="grid-line" x1={axis} x2={width} y1={y(v)} y2={y(v)} />
-            <text class="axis" x={axis - 6} y={y(v) + 4} text-anchor="end">{format(v)}</text>
+            <text class="axis" x={axis - 6} y={y(v) + 4} text-anchor="end">
+              {format(v)}
+            </text>
           </g>
         ))}
         {labels.map((label, i) => (
@@ -62,16 +66,25 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
             {series.map((s, j) => {
               const value = s.values[i] ?? 0
               const x = axis + i * step + step * 0.1 + j * bar
-              const box = { x, y: y(value), width: Math.max(0.5, bar - 1), height: Math.max(0, y(0) - y(value)) }
+              const box = {
+                x,
+                y: y(value),
+                width: Math.max(0.5, bar - 1),
+                height: Math.max(0, y(0) - y(value)),
+              }
               return (
                 <g key={s.name}>
-                  <rect class={`bar s${j}`} {...box}><title>{`${label}: ${s.name} ${format(value)}`}</title></rect>
+                  <rect class={`bar s${j}`} {...box}>
+                    <title>{`${label}: ${s.name} ${format(value)}`}</title>
+                  </rect>
                   {j === 1 && <rect {...box} fill={`url(#${id})`} pointer-events="none" />}
                 </g>
               )
             })}
             {i % every === 0 && (i === 0 || place(i) - place(i - every) > 2 * half) && (
-              <text class="axis" x={place(i)} y={height + head - 4} text-anchor="middle">{label}</text>
+              <text class="axis" x={place(i)} y={height + head - 4} text-anchor="middle">
+                {label}
+              </text>
             )}
           </g>
         ))}
@@ -158,7 +171,11 @@ export function Figure({ title, hint, file, table, format, children }: FigurePro
   return (
     <section class="card figure" aria-labelledby={id}>
       <h2 id={id}>{title}</h2>
-      {hint !== undefined && <p><small>{hint}</small></p>}
+      {hint !== undefined && (
+        <p>
+          <small>{hint}</small>
+        </p>
+      )}
       {children}
       <div class="row">
         <details>
@@ -166,14 +183,28 @@ export function Figure({ title, hint, file, table, format, children }: FigurePro
           <div class="scroll table-box" tabIndex={0} role="group" aria-labelledby={id}>
             <table>
               <thead>
-                <tr>{table.columns.map((c, i) => <th key={c} scope="col" class={i > 0 ? 'num' : ''}>{c}</th>)}</tr>
+                <tr>
+                  {table.columns.map((c, i) => (
+                    <th key={c} scope="col" class={i > 0 ? 'num' : ''}>
+                      {c}
+                    </th>
+                  ))}
+                </tr>
               </thead>
               <tbody>
                 {table.rows.map((r, i) => (
                   <tr key={i}>
                     {r.map((v, j) => {
                       const text = format(v, j)
-                      return j === 0 ? <th key={j} scope="row">{text}</th> : <td key={j} class="num">{text}</td>
+                      return j === 0 ? (
+                        <th key={j} scope="row">
+                          {text}
+                        </th>
+                      ) : (
+                        <td key={j} class="num">
+                          {text}
+                        </td>
+                      )
                     })}
                   </tr>
                 ))}
@@ -185,7 +216,9 @@ export function Figure({ title, hint, file, table, format, children }: FigurePro
           type="button"
           class="button plain"
           aria-label={`${ts().reports.csv}: ${title}`}
-          onClick={() => saveFile(file, new Blob(['\ufeff', csvOf(table)], { type: 'text/csv;charset=utf-8' }))}
+          onClick={() =>
+            saveFile(file, new Blob(['\ufeff', csvOf(table)], { type: 'text/csv;charset=utf-8' }))
+          }
         >
           {ts().reports.csv}
         </button>

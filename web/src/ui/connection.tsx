@@ -27,5 +27,9 @@ const lost = computed(() => {
 /** Connection tells that the page is not live at the moment. */
 export function Connection(): JSX.Element | null {
   if (!lost.value) return null
-  return <p class="banner" role="status">{navigator.onLine ? t().common.connecting : t().common.offline}</p>
+  return (
+    <p class="banner" role="status">
+      {navigator.onLine ? t().common.connecting : t().common.offline}
+    </p>
+  )
 }

@@ -42,7 +42,9 @@ export function Dialog({ title, onClose, children, kind = 'dialog' }: DialogProp
       <div class="dialog-body">
         <header>
           <h2 id={id}>{title}</h2>
-          <button class="icon-button" type="button" aria-label={t().common.close} onClick={onClose}>×</button>
+          <button class="icon-button" type="button" aria-label={t().common.close} onClick={onClose}>
+            ×
+          </button>
         </header>
         {children}
       </div>

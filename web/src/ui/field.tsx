@@ -13,7 +13,11 @@ interface FieldProps {
   hint?: string | undefined
   fault?: string | undefined
   optional?: boolean
-  children: (attributes: { id: string; 'aria-describedby': string | undefined; 'aria-invalid': true | undefined }) => ComponentChildren
+  children: (attributes: {
+    id: string
+    'aria-describedby': string | undefined
+    'aria-invalid': true | undefined
+  }) => ComponentChildren
 }
 
 /** Field is a control with its label, its hint and its fault. */
@@ -26,9 +30,17 @@ export function Field({ label, hint, fault, optional = false, children }: FieldP
         {label}
         {optional && <small> ({t().common.optional})</small>}
       </label>
-      {children({ id, 'aria-describedby': described, 'aria-invalid': fault === undefined ? undefined : true })}
+      {children({
+        id,
+        'aria-describedby': described,
+        'aria-invalid': fault === undefined ? undefined : true,
+      })}
       {hint && <small id={`${id}-hint`}>{hint}</small>}
-      {fault && <small class="field-fault" id={`${id}-fault`}>{fault}</small>}
+      {fault && (
+        <small class="field-fault" id={`${id}-fault`}>
+          {fault}
+        </small>
+      )}
     </div>
   )
 }

@@ -39,7 +39,9 @@ export function ImpactView({ impact, zone }: { impact: Impact; zone: string }): 
       {impact.days.length > 1 && (
         <ul class="impact-days">
           {impact.days.map((d) => (
-            <li key={d.day}>{day(d.day + 'T12:00:00Z', 'UTC')}: <b>{number(d.reservations)}</b></li>
+            <li key={d.day}>
+              {day(d.day + 'T12:00:00Z', 'UTC')}: <b>{number(d.reservations)}</b>
+            </li>
           ))}
         </ul>
       )}
@@ -53,7 +55,11 @@ export function ImpactView({ impact, zone }: { impact: Impact; zone: string }): 
                 <th scope="col">{text.time}</th>
               </tr>
             </thead>
-            <tbody>{shown.map((a) => <Affected key={a.reservation?.id} one={a} zone={zone} />)}</tbody>
+            <tbody>
+              {shown.map((a) => (
+                <Affected key={a.reservation?.id} one={a} zone={zone} />
+              ))}
+            </tbody>
           </table>
         </div>
       )}
@@ -61,7 +67,9 @@ export function ImpactView({ impact, zone }: { impact: Impact; zone: string }): 
         <Button onClick={() => (all.value = true)}>{text.showFirst(impact.first.length)}</Button>
       )}
       {all.value && impact.reservations > impact.first.length && (
-        <p><small>{text.notShown(impact.reservations - impact.first.length)}</small></p>
+        <p>
+          <small>{text.notShown(impact.reservations - impact.first.length)}</small>
+        </p>
       )}
     </section>
   )
@@ -95,7 +103,13 @@ function Affected({ one, zone }: { one: Schema<'AffectedReservation'>; zone: str
 }
 
 /** ActionChoice lets staff keep or cancel the reservations that a change makes impossible. */
-export function ActionChoice({ value, onChange }: { value: Action; onChange: (a: Action) => void }): JSX.Element {
+export function ActionChoice({
+  value,
+  onChange,
+}: {
+  value: Action
+  onChange: (a: Action) => void
+}): JSX.Element {
   const name = useId()
   const text = ts().admin.impact
   const choices: [Action, string, string][] = [
@@ -120,7 +134,13 @@ export function ActionChoice({ value, onChange }: { value: Action; onChange: (a:
 }
 
 /** ReasonField is the reason of a change, for the audit log. */
-export function ReasonField({ value, onChange }: { value: string; onChange: (reason: string) => void }): JSX.Element {
+export function ReasonField({
+  value,
+  onChange,
+}: {
+  value: string
+  onChange: (reason: string) => void
+}): JSX.Element {
   return (
     <Field label={ts().admin.impact.reason} hint={ts().admin.impact.reasonHint} optional>
       {(a) => <input {...a} maxLength={500} value={value} onInput={(e) => onChange(e.currentTarget.value)} />}
@@ -192,7 +212,11 @@ export function ImpactDialog(props: ImpactDialogProps): JSX.Element {
   return (
     <Dialog title={props.title} onClose={props.onClose}>
       {props.children}
-      {preview.busy.value && impact.value === undefined && <p class="loading" role="status">{text.loading}</p>}
+      {preview.busy.value && impact.value === undefined && (
+        <p class="loading" role="status">
+          {text.loading}
+        </p>
+      )}
       <Fault problem={preview.problem.value} zone={props.zone} />
       {impact.value !== undefined && (
         <form
@@ -207,13 +231,21 @@ export function ImpactDialog(props: ImpactDialogProps): JSX.Element {
             <ActionChoice value={action.value} onChange={(a) => (action.value = a)} />
           )}
           {cancels && props.ownNote !== true && (
-            <NoteFields legend={ts().admin.note.legend} value={note.value} onChange={(n) => (note.value = n)} />
+            <NoteFields
+              legend={ts().admin.note.legend}
+              value={note.value}
+              onChange={(n) => (note.value = n)}
+            />
           )}
           <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
           <Fault problem={change.problem.value} zone={props.zone} />
           <div class="row end">
             <Button onClick={props.onClose}>{t().common.cancel}</Button>
-            <Button type="submit" kind={cancels ? 'danger' : 'main'} busy={change.busy.value || preview.busy.value}>
+            <Button
+              type="submit"
+              kind={cancels ? 'danger' : 'main'}
+              busy={change.busy.value || preview.busy.value}
+            >
               {cancels ? text.confirmCancel(props.confirm, affected) : props.confirm}
             </Button>
           </div>

@@ -66,7 +66,8 @@ export function News(): JSX.Element | null {
 
 /** matters tells whether a notification stays until the user dismisses it. */
 function matters(n: Notification): boolean {
-  if (n.kind === 'NOTIFICATION_KIND_COMPLETED' || n.kind === 'NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY') return false
+  if (n.kind === 'NOTIFICATION_KIND_COMPLETED' || n.kind === 'NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY')
+    return false
   // A reminder is of use until the user checks in.
   if (n.kind !== 'NOTIFICATION_KIND_CHECK_IN_REMINDER') return true
   const r = reservations.value.find((other) => other.id === n.reservationId)

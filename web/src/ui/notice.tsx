@@ -30,7 +30,14 @@ export function Notices(): JSX.Element {
       {items.value.map((i) => (
         <div class="notice" key={i.id}>
           <span>{i.text}</span>
-          <button class="icon-button" type="button" aria-label={t().common.close} onClick={() => dismiss(i.id)}>×</button>
+          <button
+            class="icon-button"
+            type="button"
+            aria-label={t().common.close}
+            onClick={() => dismiss(i.id)}
+          >
+            ×
+          </button>
         </div>
       ))}
     </div>

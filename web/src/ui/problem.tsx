@@ -29,15 +29,29 @@ export function problemText(p: Problem, zone = 'UTC'): string {
 }
 
 /** Fault shows a problem beside the control that caused it, with the id of the request for errors of the server. */
-export function Fault({ problem, zone }: { problem: Problem | undefined; zone?: string }): JSX.Element | null {
+export function Fault({
+  problem,
+  zone,
+}: {
+  problem: Problem | undefined
+  zone?: string
+}): JSX.Element | null {
   if (problem === undefined) return null
   return (
     <div class="fault" role="alert">
       <p>{problemText(problem, zone)}</p>
       {problem.errors.length > 0 && (
-        <ul>{problem.errors.slice(0, 10).map((f) => <li key={f.pointer + f.detail}>{f.pointer.replace('#/', '')}: {f.detail}</li>)}</ul>
+        <ul>
+          {problem.errors.slice(0, 10).map((f) => (
+            <li key={f.pointer + f.detail}>
+              {f.pointer.replace('#/', '')}: {f.detail}
+            </li>
+          ))}
+        </ul>
       )}
-      {problem.status >= 500 && problem.requestId !== '' && <small>{t().errors.requestId(problem.requestId)}</small>}
+      {problem.status >= 500 && problem.requestId !== '' && (
+        <small>{t().errors.requestId(problem.requestId)}</small>
+      )}
     </div>
   )
 }

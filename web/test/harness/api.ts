@@ -17,7 +17,10 @@ export function secureUrl(): string {
 
 /** clientOf returns a client of the API with a token; empty: none. */
 export function clientOf(token: string): Api {
-  return createClient<paths>({ baseUrl: url, headers: token === '' ? {} : { Authorization: `Bearer ${token}` } })
+  return createClient<paths>({
+    baseUrl: url,
+    headers: token === '' ? {} : { Authorization: `Bearer ${token}` },
+  })
 }
 
 /** visitor is a client without a token. */
@@ -63,10 +66,19 @@ export const password = 'password123'
 
 /** login signs in. The demo data has S2021001 to S2021010, D0001, L0001 and A0001. */
 export async function login(studentId: string, secret = password): Promise<Person> {
-  const { accessToken, user } = await ok(visitor.POST('/v1/auth/login', { body: { studentId, password: secret } }))
+  const { accessToken, user } = await ok(
+    visitor.POST('/v1/auth/login', { body: { studentId, password: secret } }),
+  )
   if (user === undefined) throw new Error('the login returned no user')
   const { id, name } = user
-  return { id, studentId: user.studentId, name, password: secret, token: accessToken, api: clientOf(accessToken) }
+  return {
+    id,
+    studentId: user.studentId,
+    name,
+    password: secret,
+    token: accessToken,
+    api: clientOf(accessToken),
+  }
 }
 
 /** unique returns a name that no other test has. Tests share the system. */
@@ -99,7 +111,9 @@ export async function newStaff(
   const { studentId } = await newStudent(name)
   const { api } = await admin()
   const params = { path: { studentId } }
-  await ok(api.POST('/v1/admin/users/{studentId}:setRole', { params, body: { role, branches: [...branches] } }))
+  await ok(
+    api.POST('/v1/admin/users/{studentId}:setRole', { params, body: { role, branches: [...branches] } }),
+  )
   return login(studentId) // the role is in the token
 }
 
@@ -132,7 +146,9 @@ export async function newBranch(options: BranchOptions = {}): Promise<Branch> {
   const zone = options.zone ?? 'Europe/Berlin'
   const areas = options.areas ?? ['Hall']
   const count = options.seats ?? 4
-  await ok(api.POST('/v1/admin/branches/{code}', { params: { path: { code } }, body: { name, timezone: zone } }))
+  await ok(
+    api.POST('/v1/admin/branches/{code}', { params: { path: { code } }, body: { name, timezone: zone } }),
+  )
   const specs = Array.from({ length: count }, (_, i): Schema<'SeatSpec'> => {
     const table = Math.floor(i / 4)
     const place = {
@@ -150,7 +166,9 @@ export async function newBranch(options: BranchOptions = {}): Promise<Branch> {
   })
   const params = { path: { branch: code } }
   for (let i = 0; i < specs.length; i += 500) {
-    await ok(api.POST('/v1/admin/branches/{branch}/seats', { params, body: { seats: specs.slice(i, i + 500) } }))
+    await ok(
+      api.POST('/v1/admin/branches/{branch}/seats', { params, body: { seats: specs.slice(i, i + 500) } }),
+    )
   }
   const { seats } = await ok(visitor.GET('/v1/seats', { params: { query: { branch: code } } }))
   return { code, name, zone, seats: [...seats].sort((a, b) => a.label.localeCompare(b.label)) }
@@ -168,7 +186,10 @@ export async function book(
   options: { start?: number; minutes?: number } = {},
 ): Promise<Schema<'Reservation'>> {
   const start = options.start ?? 0
-  const body: Schema<'CreateReservationRequest'> = { seatId, endTime: inMinutes(start + (options.minutes ?? 60)) }
+  const body: Schema<'CreateReservationRequest'> = {
+    seatId,
+    endTime: inMinutes(start + (options.minutes ?? 60)),
+  }
   if (start > 0) body.startTime = inMinutes(start)
   const { reservation } = await ok(person.api.POST('/v1/reservations', { body }))
   if (reservation === undefined) throw new Error('the call returned no reservation')

@@ -23,7 +23,9 @@ export async function checkAxe(page: Page, where = page.url()): Promise<void> {
   const list = violations.flatMap((v) =>
     v.nodes
       .slice(0, 3)
-      .map((n) => [`${v.id}: ${v.help}`, n.target.join(' '), n.html.slice(0, 200), n.failureSummary].join('\n    ')),
+      .map((n) =>
+        [`${v.id}: ${v.help}`, n.target.join(' '), n.html.slice(0, 200), n.failureSummary].join('\n    '),
+      ),
   )
   throw new Error(`violations at ${where}:\n  ${list.join('\n  ')}`)
 }
@@ -31,7 +33,9 @@ export async function checkAxe(page: Page, where = page.url()): Promise<void> {
 /** settle waits until all animations have ended, because axe sees the colours of the moment. */
 export async function settle(page: Page): Promise<void> {
   await page.evaluate(async () => {
-    const finite = document.getAnimations().filter((a) => a.effect?.getComputedTiming().iterations !== Infinity)
+    const finite = document
+      .getAnimations()
+      .filter((a) => a.effect?.getComputedTiming().iterations !== Infinity)
     await Promise.allSettled(finite.map((a) => a.finished))
   })
 }

@@ -4,7 +4,13 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { after, test as nodeTest } from 'node:test'
-import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core'
+import {
+  chromium,
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  type Page,
+} from 'playwright-core'
 import { secureUrl, url, type Person } from './api.ts'
 
 export type { BrowserContext, Locator, Page } from 'playwright-core'
@@ -50,7 +56,11 @@ const limit = 120_000
  * test is a test with browsers. It fails when the code of a page throws, writes an error to the
  * console, or breaks the Content-Security-Policy. A failed test leaves screenshots.
  */
-export function test(name: string, f: (b: Browsers) => Promise<void>, options: { timeout?: number } = {}): void {
+export function test(
+  name: string,
+  f: (b: Browsers) => Promise<void>,
+  options: { timeout?: number } = {},
+): void {
   nodeTest(name, { timeout: options.timeout ?? limit }, async () => {
     const session = new Session(name)
     try {
@@ -186,7 +196,8 @@ const programs = [
 
 async function launch(more: readonly string[]): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? programs.find(existsSync)
-  if (executablePath === undefined) throw new Error('Chromium is missing: install it, or set CHROMIUM to its path')
+  if (executablePath === undefined)
+    throw new Error('Chromium is missing: install it, or set CHROMIUM to its path')
   const start = (chromiumSandbox: boolean): Promise<Browser> =>
     chromium.launch({ executablePath, chromiumSandbox, args: ['--force-color-profile=srgb', ...more] })
   if (process.getuid?.() === 0) return start(false) // Chromium has no sandbox for root

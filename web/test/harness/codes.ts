@@ -29,7 +29,7 @@ export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Scre
     throw new Error(`the screen got ${response.status}: ${await response.text()}`)
   }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
-  for (let text = ''; ; ) {
+  for (let text = ''; ;) {
     const { done, value } = await reader.read()
     if (done) throw new Error('the stream of the screen ended')
     text += value
@@ -55,14 +55,18 @@ export async function newScreen(branch: Branch, name = 'Entrance'): Promise<Scre
 export async function labelsOf(branch: Branch): Promise<Map<string, string>> {
   const { api } = await admin()
   const query = { branch: branch.code, itemsOnly: true }
-  const { items } = await ok(api.GET('/v1/admin/labels', { params: { query } })) as Schema<'MakeLabelsResponse'>
+  const { items } = (await ok(
+    api.GET('/v1/admin/labels', { params: { query } }),
+  )) as Schema<'MakeLabelsResponse'>
   return new Map(items.map((i) => [i.seatId, i.code]))
 }
 
 /** setRules sets rules of a branch. */
 export async function setRules(branch: Branch, rules: Schema<'PolicyRules'>): Promise<void> {
   const { api } = await admin()
-  await ok(api.POST('/v1/admin/policies', { body: { policy: { branch: branch.code, rules } as Schema<'Policy'> } }))
+  await ok(
+    api.POST('/v1/admin/policies', { body: { policy: { branch: branch.code, rules } as Schema<'Policy'> } }),
+  )
 }
 
 /** cameraOf returns arguments of Chromium for a camera that shows the QR code of a text. */
@@ -118,7 +122,8 @@ export async function pixelsOf(page: Page): Promise<Picture> {
       context.drawImage(bitmap, 0, 0)
       const bytes = context.getImageData(0, 0, bitmap.width, bitmap.height).data
       let text = ''
-      for (let i = 0; i < bytes.length; i += 0x8000) text += String.fromCharCode(...bytes.subarray(i, i + 0x8000))
+      for (let i = 0; i < bytes.length; i += 0x8000)
+        text += String.fromCharCode(...bytes.subarray(i, i + 0x8000))
       return [bitmap.width, bitmap.height, btoa(text)] as const
     }, png)
     return { width, height, data: new Uint8Array(Buffer.from(data, 'base64')) }

@@ -65,7 +65,10 @@ export async function checkTranslated(page: Page, data: readonly string[]): Prom
   const names = [...new Set(data)].sort((a, b) => b.length - a.length)
   const left = texts.map((t) => plain(t, names)).filter((t) => /\p{L}{2,}/u.test(t))
   assert.deepEqual([...new Set(left)], [], 'texts are not translated')
-  assert.ok(texts.some((t) => t.includes('⟦')), 'the page has no marked text')
+  assert.ok(
+    texts.some((t) => t.includes('⟦')),
+    'the page has no marked text',
+  )
 }
 
 /** Texts that are the same in all languages, or come from Intl. */
@@ -89,7 +92,7 @@ const neutral = new RegExp(
 /** plain returns what remains of a text without marked texts, data and neutral words. */
 function plain(text: string, names: readonly string[]): string {
   let rest = text
-  for (let before = ''; before !== rest; ) {
+  for (let before = ''; before !== rest;) {
     before = rest
     rest = rest.replace(/⟦[^⟦⟧]*⟧/g, ' ')
   }
@@ -119,7 +122,8 @@ export async function checkSvgContrast(page: Page): Promise<void> {
       return [mix(0), mix(1), mix(2), 1]
     }
     const luminance = (c: Color): number => {
-      const part = (v: number): number => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4)
+      const part = (v: number): number =>
+        v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4
       return 0.2126 * part(c[0]) + 0.7152 * part(c[1]) + 0.0722 * part(c[2])
     }
     const contrast = (a: Color, b: Color): number => {
@@ -129,7 +133,8 @@ export async function checkSvgContrast(page: Page): Promise<void> {
     /** painted returns the colour that an element paints, or undefined. */
     const painted = (e: Element, what: 'fill' | 'stroke' = 'fill'): Color | undefined => {
       const style = getComputedStyle(e)
-      const css = e instanceof SVGGeometryElement || e instanceof SVGTextElement ? style[what] : style.backgroundColor
+      const css =
+        e instanceof SVGGeometryElement || e instanceof SVGTextElement ? style[what] : style.backgroundColor
       if (css === 'none' || css === '') return undefined
       const color = read(css)
       color[3] *= Number(style.opacity)

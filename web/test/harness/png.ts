@@ -11,7 +11,10 @@ export function png({ width, height, data }: Picture): Buffer {
     const color = colorAt(data, i)
     counts.set(color, (counts.get(color) ?? 0) + 1)
   }
-  const palette = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 256).map(([color]) => color)
+  const palette = [...counts]
+    .sort((a, b) => b[1] - a[1])
+    .slice(0, 256)
+    .map(([color]) => color)
   const nearest = new Map(palette.map((color, index) => [color, index]))
   const indexOf = (color: number): number => {
     const known = nearest.get(color)
@@ -28,7 +31,8 @@ export function png({ width, height, data }: Picture): Buffer {
   }
   const rows = Buffer.alloc((width + 1) * height) // each row begins with the filter 0: none
   for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) rows[y * (width + 1) + x + 1] = indexOf(colorAt(data, (y * width + x) * 4))
+    for (let x = 0; x < width; x++)
+      rows[y * (width + 1) + x + 1] = indexOf(colorAt(data, (y * width + x) * 4))
   }
   const head = Buffer.alloc(13)
   head.writeUInt32BE(width, 0)

@@ -1,4 +1,14 @@
-import { admin, book, inMinutes, newBranch, newStaff, newStudent, ok, type Branch, type Person } from './api.ts'
+import {
+  admin,
+  book,
+  inMinutes,
+  newBranch,
+  newStaff,
+  newStudent,
+  ok,
+  type Branch,
+  type Person,
+} from './api.ts'
 import { labelsOf, newScreen, setRules } from './codes.ts'
 
 /** World is a branch with something to see in each of its pages, and its users. */
@@ -25,7 +35,9 @@ export async function newWorld(): Promise<World> {
     areas: ['Reading Room', 'Gallery'],
     plan: true,
     seat: (i) => ({
-      amenities: ([['AMENITY_POWER_OUTLET', 'AMENITY_WINDOW'], ['AMENITY_MONITOR'], []] as const)[i % 3]?.slice() ?? [],
+      amenities:
+        ([['AMENITY_POWER_OUTLET', 'AMENITY_WINDOW'], ['AMENITY_MONITOR'], []] as const)[i % 3]?.slice() ??
+        [],
       outOfService: i === 4,
     }),
   })
@@ -44,18 +56,22 @@ export async function newWorld(): Promise<World> {
   await book(student, at(6), { start: 24 * 60, minutes: 90 })
   await book(other, seats.taken, { minutes: 90 })
   await book(other, seats.waiting, { start: 180, minutes: 90 })
-  await ok(student.api.POST('/v1/waitlist', {
-    body: { seatId: seats.waiting, startTime: inMinutes(180), endTime: inMinutes(270) },
-  }))
+  await ok(
+    student.api.POST('/v1/waitlist', {
+      body: { seatId: seats.waiting, startTime: inMinutes(180), endTime: inMinutes(270) },
+    }),
+  )
   const { api } = chief
-  await ok(api.POST('/v1/admin/closures', {
-    body: {
-      branch: branch.code,
-      seatIds: [seats.closed],
-      endTime: inMinutes(600),
-      note: { en: 'The lamp is being repaired.', de: 'Die Lampe wird repariert.', zh: '台灯正在维修。' },
-    },
-  }))
+  await ok(
+    api.POST('/v1/admin/closures', {
+      body: {
+        branch: branch.code,
+        seatIds: [seats.closed],
+        endTime: inMinutes(600),
+        note: { en: 'The lamp is being repaired.', de: 'Die Lampe wird repariert.', zh: '台灯正在维修。' },
+      },
+    }),
+  )
   const params = { path: { branch: branch.code } }
   const text = {
     en: 'The café is closed today.',

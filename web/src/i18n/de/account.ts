@@ -10,7 +10,8 @@ export const account: typeof English = {
   showPassword: 'Passwort zeigen',
   stay: 'Auf diesem Gerät angemeldet bleiben',
   stayHint: 'Nur auf einem eigenen Gerät. Sonst endet die Sitzung, wenn Sie die Seite schließen.',
-  stayImpossible: 'Diese Seite hat keine sichere Verbindung. Deshalb endet die Sitzung, wenn Sie sie schließen.',
+  stayImpossible:
+    'Diese Seite hat keine sichere Verbindung. Deshalb endet die Sitzung, wenn Sie sie schließen.',
   staysNot: 'Sie sind angemeldet, bis Sie diese Seite schließen. Länger lässt es diese Verbindung nicht zu.',
   noAccount: 'Noch kein Konto?',
   haveAccount: 'Sie haben schon ein Konto?',
@@ -22,7 +23,8 @@ export const account: typeof English = {
     email: 'Zum Beispiel ada@universitaet.example',
     password: 'Mindestens 8 Zeichen. Groß- und Kleinschreibung wird unterschieden.',
   },
-  passwordTooLong: 'Das Passwort ist zu lang. Nehmen Sie höchstens 72 Zeichen; Umlaute und Emojis zählen mehrfach.',
+  passwordTooLong:
+    'Das Passwort ist zu lang. Nehmen Sie höchstens 72 Zeichen; Umlaute und Emojis zählen mehrfach.',
   appearance: 'Sprache und Darstellung',
   language: 'Sprache',
   theme: 'Farben',
@@ -65,6 +67,8 @@ export const account: typeof English = {
   ],
   closeConfirm: 'Konto endgültig schließen',
   closed: 'Ihr Konto ist geschlossen.',
-  closeSuspended: 'Solange Sie keine Plätze reservieren können, lässt sich das Konto nicht schließen. Fragen Sie die Bibliothek.',
-  closeAdmin: 'Die Administration kann das eigene Konto nicht schließen. Zuerst muss eine andere Person die Rolle übernehmen.',
+  closeSuspended:
+    'Solange Sie keine Plätze reservieren können, lässt sich das Konto nicht schließen. Fragen Sie die Bibliothek.',
+  closeAdmin:
+    'Die Administration kann das eigene Konto nicht schließen. Zuerst muss eine andere Person die Rolle übernehmen.',
 }

@@ -23,7 +23,8 @@ export const admin: typeof English = {
     make: 'Neue Ankündigung',
     change: 'Ankündigung ändern',
     text: 'Text',
-    textHint: 'Studierende sehen den Text in ihrer Sprache, sonst auf Englisch. Schreiben Sie mindestens einen.',
+    textHint:
+      'Studierende sehen den Text in ihrer Sprache, sonst auf Englisch. Schreiben Sie mindestens einen.',
     hasEnd: 'Endet von selbst',
     end: 'Zeigen bis',
     preview: 'So sehen es Studierende',
@@ -66,13 +67,28 @@ export const admin: typeof English = {
     before: 'Vorher',
     after: 'Nachher',
     actions: {
-      CreateClosure: 'Schließung angelegt', UpdateClosure: 'Schließung geändert oder aufgehoben',
-      SetWeeklyHours: 'Woche geändert', SetDays: 'Tage mit anderen Zeiten', SetAnnouncement: 'Ankündigung',
-      SetPolicy: 'Regelung', UpsertSeats: 'Plätze geändert', RetireSeats: 'Plätze entfernt', ImportSeats: 'Plätze importiert',
-      UpsertArea: 'Bereich', UpsertBranch: 'Zweigstelle', UpsertScreen: 'Bildschirm', SetRole: 'Rolle',
-      UpsertUsers: 'Daten einer Person', CreateKey: 'Schlüssel angelegt', RevokeKey: 'Schlüssel beendet',
-      BookFor: 'Für eine Person reserviert', CancelFor: 'Für eine Person storniert', CheckInFor: 'Eine Person eingecheckt',
-      CheckOutFor: 'Eine Person ausgecheckt', ForgiveStrikes: 'Versäumnisse erlassen', SetSuspension: 'Sperre',
+      CreateClosure: 'Schließung angelegt',
+      UpdateClosure: 'Schließung geändert oder aufgehoben',
+      SetWeeklyHours: 'Woche geändert',
+      SetDays: 'Tage mit anderen Zeiten',
+      SetAnnouncement: 'Ankündigung',
+      SetPolicy: 'Regelung',
+      UpsertSeats: 'Plätze geändert',
+      RetireSeats: 'Plätze entfernt',
+      ImportSeats: 'Plätze importiert',
+      UpsertArea: 'Bereich',
+      UpsertBranch: 'Zweigstelle',
+      UpsertScreen: 'Bildschirm',
+      SetRole: 'Rolle',
+      UpsertUsers: 'Daten einer Person',
+      CreateKey: 'Schlüssel angelegt',
+      RevokeKey: 'Schlüssel beendet',
+      BookFor: 'Für eine Person reserviert',
+      CancelFor: 'Für eine Person storniert',
+      CheckInFor: 'Eine Person eingecheckt',
+      CheckOutFor: 'Eine Person ausgecheckt',
+      ForgiveStrikes: 'Versäumnisse erlassen',
+      SetSuspension: 'Sperre',
       CloseUser: 'Konto geschlossen',
     },
   },
@@ -87,7 +103,8 @@ export const admin: typeof English = {
       n === 0
         ? 'Keine Reservierung ist betroffen.'
         : `${n === 1 ? '1 Reservierung ist' : `${n} Reservierungen sind`} betroffen.`,
-    checkedIn: (n) => (n === 1 ? '1 Person sitzt gerade am Platz.' : `${n} Personen sitzen gerade an ihrem Platz.`),
+    checkedIn: (n) =>
+      n === 1 ? '1 Person sitzt gerade am Platz.' : `${n} Personen sitzen gerade an ihrem Platz.`,
     waitlist: (n) =>
       n === 1
         ? '1 Eintrag der Warteliste liegt darin und bleibt.'
@@ -102,7 +119,8 @@ export const admin: typeof English = {
     keep: 'Behalten',
     keepHint: 'Die Studierenden können ihre Plätze wie reserviert nutzen.',
     cancel: 'Stornieren',
-    cancelHint: 'Alle Betroffenen erfahren es sofort, mit Ihrem Text und, wenn möglich, dem Vorschlag eines anderen Platzes.',
+    cancelHint:
+      'Alle Betroffenen erfahren es sofort, mit Ihrem Text und, wenn möglich, dem Vorschlag eines anderen Platzes.',
     confirmCancel: (confirm, n) =>
       n === 1 ? `${confirm} und 1 Reservierung stornieren` : `${confirm} und ${n} Reservierungen stornieren`,
     reason: 'Grund für das Änderungsprotokoll',

@@ -3,7 +3,14 @@ import type { common as English } from '../en/common.ts'
 export const common: typeof English = {
   appName: 'Bibliotheksplätze',
   skip: 'Zum Inhalt springen',
-  nav: { now: 'Platz finden', me: 'Meine Plätze', scan: 'Scannen', desk: 'Theke', admin: 'Bibliothek', settings: 'Einstellungen' },
+  nav: {
+    now: 'Platz finden',
+    me: 'Meine Plätze',
+    scan: 'Scannen',
+    desk: 'Theke',
+    admin: 'Bibliothek',
+    settings: 'Einstellungen',
+  },
   signIn: 'Anmelden',
   signOut: 'Abmelden',
   register: 'Konto anlegen',
@@ -19,7 +26,8 @@ export const common: typeof English = {
   yes: 'Ja',
   no: 'Nein',
   optional: 'freiwillig',
-  connecting: 'Die Verbindung ist unterbrochen. Die Seite zeigt den letzten bekannten Stand und verbindet sich neu.',
+  connecting:
+    'Die Verbindung ist unterbrochen. Die Seite zeigt den letzten bekannten Stand und verbindet sich neu.',
   offline: 'Sie sind offline. Die Seite zeigt den letzten bekannten Stand.',
   ended: 'Sie wurden abgemeldet. Melden Sie sich wieder an, um fortzufahren.',
   notFoundTitle: 'Diese Seite gibt es nicht',

@@ -27,9 +27,11 @@ export const errors: typeof English = {
   SEAT_OUT_OF_SERVICE: 'Dieser Platz ist außer Betrieb.',
   OFFER_EXPIRED: 'Das Angebot ist abgelaufen.',
   NOT_OFFERED: 'Dieses Angebot besteht nicht mehr.',
-  TOO_MANY_RESERVATIONS: (limit) => `Sie haben die Grenze von ${limit} Reservierungen oder Einträgen der Warteliste erreicht.`,
+  TOO_MANY_RESERVATIONS: (limit) =>
+    `Sie haben die Grenze von ${limit} Reservierungen oder Einträgen der Warteliste erreicht.`,
   BRANCH_CLOSED: 'Die Bibliothek ist in einem Teil dieser Zeit geschlossen.',
-  WINDOW_NOT_ALLOWED: 'Diese Zeit kann nicht reserviert werden. Wählen Sie einen anderen Beginn oder eine andere Dauer.',
+  WINDOW_NOT_ALLOWED:
+    'Diese Zeit kann nicht reserviert werden. Wählen Sie einen anderen Beginn oder eine andere Dauer.',
   WAITLIST_FULL: 'Die Warteliste dieses Platzes ist voll.',
   SEAT_CLOSED: 'Die Bibliothek hat diesen Platz für einen Teil dieser Zeit geschlossen.',
   SUSPENDED: (until) => `Sie können bis ${until} keine Plätze reservieren.`,

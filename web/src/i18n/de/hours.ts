@@ -19,7 +19,8 @@ export const hours: typeof English = {
   undo: 'Änderungen verwerfen',
   preview: 'Auswirkung prüfen…',
   incomplete: 'Tragen Sie in jedes Feld eine Zeit ein.',
-  neverOpen: 'Tragen Sie für mindestens einen Tag Zeiten ein. Zum Schließen der Zweigstelle legen Sie eine Schließung an.',
+  neverOpen:
+    'Tragen Sie für mindestens einen Tag Zeiten ein. Zum Schließen der Zweigstelle legen Sie eine Schließung an.',
   weekTitle: (branch) => `Neue Woche: ${branch}`,
   saveHours: 'Zeiten speichern',
   saved: 'Die Öffnungszeiten sind gespeichert.',
@@ -49,7 +50,8 @@ export const hours: typeof English = {
   someSeats: 'Einzelne Plätze',
   area: 'Raum oder Bereich',
   searchSeats: 'Plätze suchen',
-  chosenSeats: (n) => (n === 0 ? 'Kein Platz ist gewählt.' : n === 1 ? '1 Platz ist gewählt.' : `${n} Plätze sind gewählt.`),
+  chosenSeats: (n) =>
+    n === 0 ? 'Kein Platz ist gewählt.' : n === 1 ? '1 Platz ist gewählt.' : `${n} Plätze sind gewählt.`,
   noSeats: 'Wählen Sie mindestens einen Platz.',
   seats: (labels) => `Plätze ${labels}`,
   when: 'Wann?',

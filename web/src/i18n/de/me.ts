@@ -22,7 +22,8 @@ export const me: typeof English = {
     `Die Bibliothek checkt Sie ein: Gehen Sie zur Theke oder durch die Schranke${branch === '' ? '' : ` (${branch})`}.`,
   needsLabel: 'Sie brauchen den Code auf dem Schild Ihres Platzes.',
   needsScreen: 'Sie brauchen den Code eines Bildschirms in der Bibliothek.',
-  needsBoth: 'Sie brauchen zwei Codes: den auf dem Schild Ihres Platzes und den eines Bildschirms in der Bibliothek.',
+  needsBoth:
+    'Sie brauchen zwei Codes: den auf dem Schild Ihres Platzes und den eines Bildschirms in der Bibliothek.',
   scanLabel: 'Schild scannen',
   scanScreen: 'Bildschirm scannen',
   scanBoth: 'Codes scannen',
@@ -66,7 +67,8 @@ export const me: typeof English = {
   strikeCounts: (until) => `Zählt bis ${until}.`,
   strikeExpired: 'Zählt nicht mehr.',
   strikeUsed: 'Hat zu einer Sperre geführt und zählt nicht mehr.',
-  strikeForgiven: (day, reason) => `Von der Bibliothek am ${day} erlassen${reason === '' ? '' : `: ${reason}`}.`,
+  strikeForgiven: (day, reason) =>
+    `Von der Bibliothek am ${day} erlassen${reason === '' ? '' : `: ${reason}`}.`,
   checkedInAt: (time) => `Um ${time} eingecheckt`,
   leftAt: (time) => `Um ${time} freigegeben`,
   proof: {

@@ -91,14 +91,16 @@ export const now: typeof English = {
   booked: (label, time) => `Platz ${label} gehört Ihnen bis ${time}`,
   bookedSpan: (label, from, to) => `Platz ${label} gehört Ihnen von ${from} bis ${to}`,
   next: 'So geht es weiter',
-  checkInBetween: (from, to) => `Checken Sie zwischen ${from} und ${to} ein. Sonst wird der Platz weitergegeben.`,
+  checkInBetween: (from, to) =>
+    `Checken Sie zwischen ${from} und ${to} ein. Sonst wird der Platz weitergegeben.`,
   checkInUntil: (to) => `Checken Sie bis ${to} ein. Sonst wird der Platz weitergegeben.`,
   how: {
     CHECK_IN_RULE_UNSPECIFIED: '',
     CHECK_IN_RULE_NONE: '',
     CHECK_IN_RULE_SEAT: 'Scannen Sie den Code am Platz.',
     CHECK_IN_RULE_SCREEN: 'Scannen Sie den Code auf einem Bildschirm der Bibliothek.',
-    CHECK_IN_RULE_SEAT_AND_SCREEN: 'Scannen Sie den Code auf einem Bildschirm der Bibliothek und den Code am Platz.',
+    CHECK_IN_RULE_SEAT_AND_SCREEN:
+      'Scannen Sie den Code auf einem Bildschirm der Bibliothek und den Code am Platz.',
     CHECK_IN_RULE_DESK: 'Melden Sie sich an der Theke.',
   },
   checkIn: 'Einchecken',

@@ -5,7 +5,8 @@ export const people: typeof English = {
   search: 'Person suchen',
   searchHint: 'Matrikelnummer, Ausweis, E-Mail-Adresse oder ein Teil des Namens.',
   find: 'Suchen',
-  found: (n) => (n === 0 ? 'Keine Person gefunden.' : n === 1 ? '1 Person gefunden' : `${n} Personen gefunden`),
+  found: (n) =>
+    n === 0 ? 'Keine Person gefunden.' : n === 1 ? '1 Person gefunden' : `${n} Personen gefunden`,
   atDesk: 'An der Theke öffnen',
   edit: 'Daten ändern',
   role: 'Rolle',
@@ -21,7 +22,8 @@ export const people: typeof English = {
   editTitle: (id) => `Daten von ${id}`,
   roleTitle: (name) => `Rolle von ${name}`,
   roleSaved: (name, role) => `${name} hat jetzt die Rolle „${role}“.`,
-  roleHint: 'Die Person wird binnen 5 Sekunden überall abgemeldet und meldet sich mit der neuen Rolle wieder an.',
+  roleHint:
+    'Die Person wird binnen 5 Sekunden überall abgemeldet und meldet sich mit der neuen Rolle wieder an.',
   roleMeaning: {
     ROLE_STUDENT: 'Reserviert und nutzt Plätze.',
     ROLE_STAFF: 'Hilft an der Theke.',
@@ -40,7 +42,10 @@ export const people: typeof English = {
     `${lines === 1 ? '1 Zeile ist' : `${lines} Zeilen sind`} richtig. ${changed === 0 ? 'Nichts ändert sich.' : changed === 1 ? '1 Person ändert sich.' : `${changed} Personen ändern sich.`}`,
   apply: (n) => (n === 1 ? '1 Person ändern' : `${n} Personen ändern`),
   changed: (n) => (n === 1 ? '1 Person wurde geändert.' : `${n} Personen wurden geändert.`),
-  faults: (n) => (n === 1 ? 'Eine Zeile hat einen Fehler. Nichts wurde geändert.' : `${n} Zeilen haben Fehler. Nichts wurde geändert.`),
+  faults: (n) =>
+    n === 1
+      ? 'Eine Zeile hat einen Fehler. Nichts wurde geändert.'
+      : `${n} Zeilen haben Fehler. Nichts wurde geändert.`,
   line: (n) => `Zeile ${n}`,
   lineFault: {
     header: 'die erste Zeile muss die Spalten nennen, mit student_id und nur bekannten Namen',

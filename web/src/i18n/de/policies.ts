@@ -9,10 +9,12 @@ export const policies: typeof English = {
   removed: 'Die Regelung ist entfernt.',
   removeTitle: 'Regelung entfernen?',
   removeText: 'Ab jetzt gelten allgemeinere Regelungen oder die Vorgaben. Bestehende Reservierungen bleiben.',
-  order: 'Für jede Regel zählt die genaueste Regelung: Bibliothek, Gruppe, Zweigstelle, Zweigstelle und Gruppe, Bereich, Bereich und Gruppe. Bei gleichem Geltungsbereich zählt die mit Datum.',
+  order:
+    'Für jede Regel zählt die genaueste Regelung: Bibliothek, Gruppe, Zweigstelle, Zweigstelle und Gruppe, Bereich, Bereich und Gruppe. Bei gleichem Geltungsbereich zählt die mit Datum.',
   none: 'Hier gilt keine Regelung: es gelten die Vorgaben.',
   defaults: 'Vorgaben des Servers',
-  defaultsHint: 'Sie gelten, wo keine Regelung etwas anderes bestimmt. Der Betreiber des Servers legt sie fest.',
+  defaultsHint:
+    'Sie gelten, wo keine Regelung etwas anderes bestimmt. Der Betreiber des Servers legt sie fest.',
   library: 'Ganze Bibliothek',
   allAreas: 'Alle Bereiche',
   forGroup: (place, group) => `${place}, Gruppe ${group}`,
@@ -32,7 +34,12 @@ export const policies: typeof English = {
   noRules: 'Legen Sie mindestens eine Regel fest.',
   noScreen: (branches) =>
     `Kein Bildschirm ist eingeschaltet in: ${branches}. Dort könnte niemand einchecken, deshalb wird die Regel abgelehnt. Legen Sie zuerst einen Bildschirm an.`,
-  group: { booking: 'Reservieren', limits: 'Grenzen je Person', presence: 'Einchecken', strikes: 'Versäumnisse' },
+  group: {
+    booking: 'Reservieren',
+    limits: 'Grenzen je Person',
+    presence: 'Einchecken',
+    strikes: 'Versäumnisse',
+  },
   rule: {
     mayBook: 'Reservieren ist erlaubt',
     minReservation: 'Kürzeste Reservierung',
@@ -69,7 +76,8 @@ export const policies: typeof English = {
     grace: '0 bis 24 Stunden.',
     strikeLimit: '0: Versäumnisse zählen nicht.',
     strikeDays: '1 bis 366 Tage.',
-    suspensionDays: 'Tage der ersten, zweiten und weiteren Sperre, zum Beispiel 7, 14, 30. Die letzte wiederholt sich.',
+    suspensionDays:
+      'Tage der ersten, zweiten und weiteren Sperre, zum Beispiel 7, 14, 30. Die letzte wiederholt sich.',
   },
   checkIn: {
     CHECK_IN_RULE_UNSPECIFIED: 'nicht festgelegt',
@@ -83,8 +91,10 @@ export const policies: typeof English = {
     CHECK_IN_RULE_UNSPECIFIED: '',
     CHECK_IN_RULE_NONE: 'Einchecken geht von überall, auch von zu Hause.',
     CHECK_IN_RULE_SEAT: 'Man scannt das Etikett am Platz. Ein Foto des Etiketts genügt allerdings auch.',
-    CHECK_IN_RULE_SCREEN: 'Man scannt den Code eines Bildschirms der Zweigstelle oder tippt seine Ziffern ein. Der Code wechselt alle 15 Sekunden und beweist so die Anwesenheit. Ein Bildschirm der Zweigstelle muss eingeschaltet sein.',
-    CHECK_IN_RULE_SEAT_AND_SCREEN: 'Man scannt beides. Das beweist die Anwesenheit an diesem Platz. Ein Bildschirm der Zweigstelle muss eingeschaltet sein.',
+    CHECK_IN_RULE_SCREEN:
+      'Man scannt den Code eines Bildschirms der Zweigstelle oder tippt seine Ziffern ein. Der Code wechselt alle 15 Sekunden und beweist so die Anwesenheit. Ein Bildschirm der Zweigstelle muss eingeschaltet sein.',
+    CHECK_IN_RULE_SEAT_AND_SCREEN:
+      'Man scannt beides. Das beweist die Anwesenheit an diesem Platz. Ein Bildschirm der Zweigstelle muss eingeschaltet sein.',
     CHECK_IN_RULE_DESK: 'Selbst einchecken geht nicht: das übernimmt die Theke oder ein Drehkreuz.',
   },
 }

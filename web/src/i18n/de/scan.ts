@@ -11,7 +11,8 @@ export const scan: typeof English = {
   problem: {
     refused:
       'Die Seite darf die Kamera nicht verwenden. Erlauben Sie es in den Einstellungen des Browsers, oder tippen Sie die Ziffern ein.',
-    missing: 'Dieses Gerät hat keine Kamera, die die Seite verwenden kann. Tippen Sie die Ziffern vom Bildschirm ein.',
+    missing:
+      'Dieses Gerät hat keine Kamera, die die Seite verwenden kann. Tippen Sie die Ziffern vom Bildschirm ein.',
     busy: 'Die Kamera startet nicht. Vielleicht verwendet sie eine andere App. Schließen Sie diese, oder tippen Sie die Ziffern ein.',
     insecure:
       'Diese Seite hat keine sichere Verbindung. Deshalb gibt ihr der Browser die Kamera nicht. Tippen Sie die Ziffern vom Bildschirm ein.',
@@ -26,7 +27,8 @@ export const scan: typeof English = {
   haveLabel: 'Schild des Platzes',
   haveScreen: 'Code des Bildschirms',
   signIn: 'Melden Sie sich an, um einzuchecken',
-  signInDigits: 'Die Ziffern wechseln alle 15 Sekunden. Melden Sie sich zuerst an, und tippen Sie dann die ein, die der Bildschirm zeigt.',
+  signInDigits:
+    'Die Ziffern wechseln alle 15 Sekunden. Melden Sie sich zuerst an, und tippen Sie dann die ein, die der Bildschirm zeigt.',
   signInScreen: (screen) => `Sie sind am Bildschirm „${screen}“. Melden Sie sich an, um einzuchecken.`,
   signInKept: 'Der Scan gilt drei Minuten.',
   signInSitDown: 'Melden Sie sich an, um sich zu setzen.',
@@ -39,7 +41,10 @@ export const scan: typeof English = {
   done: 'Sie sind eingecheckt',
   already: 'Sie sind schon eingecheckt',
   ended: 'Diese Reservierung ist beendet.',
-  none: (branch) => (branch === '' ? 'Sie haben jetzt keine Reservierung' : `Sie haben hier jetzt keine Reservierung (${branch})`),
+  none: (branch) =>
+    branch === ''
+      ? 'Sie haben jetzt keine Reservierung'
+      : `Sie haben hier jetzt keine Reservierung (${branch})`,
   early: (seat) => `Platz ${seat} kann jetzt nicht eingecheckt werden`,
   again: 'Anderen Code scannen',
   free: 'Frei',

@@ -16,7 +16,8 @@ export const screen: typeof English = {
     'Der Schlüssel dieser Anzeige ist nicht gültig. Er wurde widerrufen oder falsch eingegeben. Die Administration kann einen neuen anlegen.',
   notKept: 'Ohne HTTPS vergisst dieser Browser den Schlüssel, sobald die Seite geschlossen wird.',
   scopeMissing: 'Dieser Schlüssel gilt nicht für Anzeigen. Die Administration kann einen passenden anlegen.',
-  notFound: (name) => `Die Zweigstelle hat keine Anzeige „${name}“. Richten Sie sie mit dem richtigen Namen neu ein.`,
+  notFound: (name) =>
+    `Die Zweigstelle hat keine Anzeige „${name}“. Richten Sie sie mit dem richtigen Namen neu ein.`,
   several: 'Die Zweigstelle hat mehrere Anzeigen. Richten Sie sie mit dem Namen einer Anzeige neu ein.',
   presenceOff: 'Die Bibliothek nutzt keine Codes. Der Betrieb muss PRESENCE_SECRET setzen.',
   off: 'Diese Anzeige ist ausgeschaltet.',

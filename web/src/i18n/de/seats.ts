@@ -44,7 +44,8 @@ export const seats: typeof English = {
     firstLabel: 'Erste Bezeichnung',
     firstLabelHint: 'Zum Beispiel H-01',
     number: 'Anzahl',
-    will: (n, first, last) => (n === 1 ? `Fügt ${first} hinzu.` : `Fügt ${n} Plätze hinzu: ${first} bis ${last}.`),
+    will: (n, first, last) =>
+      n === 1 ? `Fügt ${first} hinzu.` : `Fügt ${n} Plätze hinzu: ${first} bis ${last}.`,
     desk: 'Tisch',
     deskHint: 'Plätze eines Bereichs am selben Tisch werden zusammen gezeichnet.',
     outOfService: 'Außer Betrieb: kann nicht reserviert werden',
@@ -76,7 +77,8 @@ export const seats: typeof English = {
     seats: 'Plätze',
     edit: 'Bearbeiten',
     editOne: (name) => `Bereich ${name} bearbeiten`,
-    merges: (from, to) => `${to} gibt es schon: Die Plätze von ${from} kommen dazu, und beide werden ein Bereich.`,
+    merges: (from, to) =>
+      `${to} gibt es schon: Die Plätze von ${from} kommen dazu, und beide werden ein Bereich.`,
     merge: 'Bereiche zusammenlegen',
     saved: (name) => `Der Bereich ${name} wurde gespeichert.`,
   },
@@ -194,7 +196,8 @@ export const seats: typeof English = {
     tooLarge: 'Die Datei ist größer als 2 MiB. Teilen Sie sie auf.',
     checking: (name, lines) => `${name} wird geprüft, ${lines} Zeilen…`,
     faultsTitle: (n) => (n === '1' ? '1 Fehler' : `${n} Fehler`),
-    faultsText: (name) => `Es wurde nichts geändert. Verbessern Sie ${name} und wählen Sie die Datei noch einmal.`,
+    faultsText: (name) =>
+      `Es wurde nichts geändert. Verbessern Sie ${name} und wählen Sie die Datei noch einmal.`,
     atLine: (line) => `Zeile ${line}:`,
     atColumn: (line, column) => `Zeile ${line}, ${column}:`,
     resultTitle: (name) => `Was ${name} ändert`,
@@ -223,7 +226,8 @@ export const seats: typeof English = {
     seat: 'Platz',
     what: 'Änderung',
     nothing: 'Die Datei ändert nichts.',
-    import: (created, updated, retired) => `Importieren: ${created} neu, ${updated} geändert, ${retired} stillgelegt`,
+    import: (created, updated, retired) =>
+      `Importieren: ${created} neu, ${updated} geändert, ${retired} stillgelegt`,
     imported: (created, updated, retired) =>
       `Die Datei wurde importiert: ${created} neu, ${updated} geändert, ${retired} stillgelegt.`,
     toSeats: 'Zu den Plätzen',
@@ -262,7 +266,8 @@ export const seats: typeof English = {
     switchOn: 'Einschalten',
     switchOffOne: (name) => `${name} ausschalten`,
     switchOnOne: (name) => `${name} einschalten`,
-    offText: 'Die Codes dieses Bildschirms werden sofort abgelehnt, auch solche, die gerade erst gescannt wurden.',
+    offText:
+      'Die Codes dieses Bildschirms werden sofort abgelehnt, auch solche, die gerade erst gescannt wurden.',
     onText: 'Der Bildschirm zeigt wieder Codes, und sie werden angenommen.',
     saved: (name) => `Der Bildschirm ${name} wurde gespeichert.`,
     howTitle: 'Eine Anzeige einrichten',

@@ -20,7 +20,8 @@ export const account = {
     email: 'Such as ada@university.example',
     password: 'At least 8 characters. Upper and lower case differ.',
   },
-  passwordTooLong: 'The password is too long. Use at most 72 characters; letters with accents and emoji count more than once.',
+  passwordTooLong:
+    'The password is too long. Use at most 72 characters; letters with accents and emoji count more than once.',
   appearance: 'Language and appearance',
   language: 'Language',
   theme: 'Colours',
@@ -42,11 +43,13 @@ export const account = {
   sessions: 'Devices',
   signOutHere: 'Sign out here',
   signOutEverywhere: 'Sign out on all devices',
-  everywhereText: 'Have you lost a device, or forgotten to sign out on a shared computer? This ends all your sessions, also this one. It takes up to 5 seconds.',
+  everywhereText:
+    'Have you lost a device, or forgotten to sign out on a shared computer? This ends all your sessions, also this one. It takes up to 5 seconds.',
   signedOutHere: 'You are signed out.',
   signedOutEverywhere: 'You are signed out on all devices.',
   data: 'Your data',
-  dataText: 'One file with everything the library has stored about you: the account, reservations, waitlists and strikes.',
+  dataText:
+    'One file with everything the library has stored about you: the account, reservations, waitlists and strikes.',
   download: 'Download my data',
   downloading: (size: string) => `Downloading: ${size}`,
   downloaded: (size: string) => `The file is saved (${size}).`,

@@ -64,13 +64,29 @@ export const admin = {
     before: 'Before',
     after: 'After',
     actions: {
-      CreateClosure: 'Closure made', UpdateClosure: 'Closure changed or lifted', SetWeeklyHours: 'Week changed',
-      SetDays: 'Days with other hours', SetAnnouncement: 'Announcement', SetPolicy: 'Policy',
-      UpsertSeats: 'Seats changed', RetireSeats: 'Seats retired', ImportSeats: 'Seats imported', UpsertArea: 'Area',
-      UpsertBranch: 'Branch', UpsertScreen: 'Screen', SetRole: 'Role', UpsertUsers: 'Data of a user',
-      CreateKey: 'Key made', RevokeKey: 'Key ended', BookFor: 'Reserved for a user', CancelFor: 'Cancelled for a user',
-      CheckInFor: 'Checked in a user', CheckOutFor: 'Checked out a user', ForgiveStrikes: 'No-shows forgiven',
-      SetSuspension: 'Suspension', CloseUser: 'Account closed',
+      CreateClosure: 'Closure made',
+      UpdateClosure: 'Closure changed or lifted',
+      SetWeeklyHours: 'Week changed',
+      SetDays: 'Days with other hours',
+      SetAnnouncement: 'Announcement',
+      SetPolicy: 'Policy',
+      UpsertSeats: 'Seats changed',
+      RetireSeats: 'Seats retired',
+      ImportSeats: 'Seats imported',
+      UpsertArea: 'Area',
+      UpsertBranch: 'Branch',
+      UpsertScreen: 'Screen',
+      SetRole: 'Role',
+      UpsertUsers: 'Data of a user',
+      CreateKey: 'Key made',
+      RevokeKey: 'Key ended',
+      BookFor: 'Reserved for a user',
+      CancelFor: 'Cancelled for a user',
+      CheckInFor: 'Checked in a user',
+      CheckOutFor: 'Checked out a user',
+      ForgiveStrikes: 'No-shows forgiven',
+      SetSuspension: 'Suspension',
+      CloseUser: 'Account closed',
     },
   },
   note: {
@@ -81,8 +97,11 @@ export const admin = {
     title: 'Effect on students',
     loading: 'Looking for affected reservations…',
     reservations: (n: number) =>
-      n === 0 ? 'No reservation is affected.' : `${n === 1 ? '1 reservation is' : `${n} reservations are`} affected.`,
-    checkedIn: (n: number) => (n === 1 ? '1 student is at the seat now.' : `${n} students are at their seats now.`),
+      n === 0
+        ? 'No reservation is affected.'
+        : `${n === 1 ? '1 reservation is' : `${n} reservations are`} affected.`,
+    checkedIn: (n: number) =>
+      n === 1 ? '1 student is at the seat now.' : `${n} students are at their seats now.`,
     waitlist: (n: number) =>
       n === 1 ? '1 waitlist entry is inside; it stays.' : `${n} waitlist entries are inside; they stay.`,
     affected: 'Affected reservations',
@@ -95,7 +114,8 @@ export const admin = {
     keep: 'Keep them',
     keepHint: 'The students can use their seats as reserved.',
     cancel: 'Cancel them',
-    cancelHint: 'Each student is told at once and gets your text and, if possible, another seat as a suggestion.',
+    cancelHint:
+      'Each student is told at once and gets your text and, if possible, another seat as a suggestion.',
     confirmCancel: (confirm: string, n: number) =>
       n === 1 ? `${confirm} and cancel 1 reservation` : `${confirm} and cancel ${n} reservations`,
     reason: 'Reason for the audit log',

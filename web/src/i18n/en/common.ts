@@ -1,7 +1,14 @@
 export const common = {
   appName: 'Library seats',
   skip: 'Skip to the content',
-  nav: { now: 'Find a seat', me: 'My seats', scan: 'Scan', desk: 'Desk', admin: 'Library', settings: 'Settings' },
+  nav: {
+    now: 'Find a seat',
+    me: 'My seats',
+    scan: 'Scan',
+    desk: 'Desk',
+    admin: 'Library',
+    settings: 'Settings',
+  },
   signIn: 'Sign in',
   signOut: 'Sign out',
   register: 'Create an account',

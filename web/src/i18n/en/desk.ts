@@ -6,7 +6,8 @@ export const desk = {
   otherBranch: (name: string) => `Your role does not include ${name}. Choose one of your branches.`,
   search: 'Find a person',
   searchHint: 'Student number, library card or e-mail address. A card reader works, too.',
-  searchHintName: 'Student number, library card, e-mail address or a part of the name. A card reader works, too.',
+  searchHintName:
+    'Student number, library card, e-mail address or a part of the name. A card reader works, too.',
   find: 'Find',
   noneFound: (text: string) => `No person was found for “${text}”.`,
   noneFoundStaff: (text: string) =>
@@ -50,7 +51,8 @@ export const desk = {
     `The seat ${seat}, ${span}, becomes free for others. The person gets a notification.`,
   cancelled: 'The reservation is cancelled.',
   declineOffer: 'Decline the offer',
-  declineText: (seat: string, span: string) => `The seat ${seat}, ${span}, goes to the next person on the waitlist.`,
+  declineText: (seat: string, span: string) =>
+    `The seat ${seat}, ${span}, goes to the next person on the waitlist.`,
   declined: 'The offer is declined.',
   checkOutText: (seat: string) => `The rest of the time at seat ${seat} becomes free for others.`,
   keep: 'Keep',

@@ -3,7 +3,8 @@ export const errors = {
   OFFLINE: 'The library cannot be reached. Check your connection and try again.',
   UNAVAILABLE: 'The library’s server does not answer at the moment. Try again.',
   OVERLOADED: 'Too many people use the page at this moment. Try again in a few seconds.',
-  RATE_LIMITED: (seconds: number) => `Too many attempts. Try again in ${seconds < 60 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`}.`,
+  RATE_LIMITED: (seconds: number) =>
+    `Too many attempts. Try again in ${seconds < 60 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`}.`,
   INVALID_FIELDS: 'Check the marked fields.',
   TOKEN: 'Your session has ended. Sign in again.',
   BAD_CREDENTIALS: 'The student number or the password is wrong.',
@@ -25,7 +26,8 @@ export const errors = {
   SEAT_OUT_OF_SERVICE: 'This seat is out of service.',
   OFFER_EXPIRED: 'The offer has expired.',
   NOT_OFFERED: 'This offer is no longer open.',
-  TOO_MANY_RESERVATIONS: (limit: string) => `You have reached the limit of ${limit} reservations or waitlist entries.`,
+  TOO_MANY_RESERVATIONS: (limit: string) =>
+    `You have reached the limit of ${limit} reservations or waitlist entries.`,
   BRANCH_CLOSED: 'The library is closed during a part of that time.',
   WINDOW_NOT_ALLOWED: 'That time cannot be reserved. Choose another start or length.',
   WAITLIST_FULL: 'The waitlist of this seat is full.',
@@ -39,7 +41,8 @@ export const errors = {
   PRESENCE_EXPIRED: 'This code is too old. Scan the code that the screen shows now.',
   PRESENCE_ELSEWHERE: 'This code belongs to another place.',
   PRESENCE_OFF: 'The library does not use codes.',
-  CHANGED_SINCE_CHECK: 'The reservations have changed since the preview. Look at the new preview and confirm again.',
+  CHANGED_SINCE_CHECK:
+    'The reservations have changed since the preview. Look at the new preview and confirm again.',
   PERSON_NOT_FOUND: 'There is no such person.',
   OWN_ROLE: 'You cannot do this with your own account.',
   other: (detail: string) => `This did not work: ${detail}.`,

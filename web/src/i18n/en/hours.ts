@@ -10,7 +10,8 @@ export const hours = {
   addSpanLabel: (day: string) => `Add hours: ${day}`,
   opensLabel: (day: string, n: number) => (n === 1 ? `${day} opens` : `${day}, opening ${n}`),
   closesLabel: (day: string, n: number) => (n === 1 ? `${day} closes` : `${day}, closing ${n}`),
-  removeSpan: (day: string, n: number) => (n === 1 ? `Remove the hours: ${day}` : `Remove hours ${n}: ${day}`),
+  removeSpan: (day: string, n: number) =>
+    n === 1 ? `Remove the hours: ${day}` : `Remove hours ${n}: ${day}`,
   nextDay: '(next day)',
   asAbove: 'As above',
   asAboveLabel: (day: string) => `${day}: same hours as the day before`,
@@ -47,7 +48,8 @@ export const hours = {
   someSeats: 'Single seats',
   area: 'Room or area',
   searchSeats: 'Find seats',
-  chosenSeats: (n: number) => (n === 0 ? 'No seat is chosen.' : n === 1 ? '1 seat is chosen.' : `${n} seats are chosen.`),
+  chosenSeats: (n: number) =>
+    n === 0 ? 'No seat is chosen.' : n === 1 ? '1 seat is chosen.' : `${n} seats are chosen.`,
   noSeats: 'Choose at least one seat.',
   seats: (labels: string) => `Seats ${labels}`,
   when: 'When?',

@@ -16,7 +16,8 @@ export const me = {
   checkInCloses: (time: string) => `Check in by ${time}.`,
   checkInClosed: (time: string) => `Check-in closed at ${time}.`,
   checkInFromTo: (from: string, to: string) => `Check in between ${from} and ${to}.`,
-  checkInAtDesk: (branch: string) => `The library checks you in: go to the desk or through the gate${branch === '' ? '' : ` of ${branch}`}.`,
+  checkInAtDesk: (branch: string) =>
+    `The library checks you in: go to the desk or through the gate${branch === '' ? '' : ` of ${branch}`}.`,
   needsLabel: 'You need the code on the label of your seat.',
   needsScreen: 'You need the code of a screen in the library.',
   needsBoth: 'You need two codes: that on the label of your seat, and that of a screen in the library.',
@@ -52,7 +53,8 @@ export const me = {
   leaveWaitlistText: 'You lose your place in line.',
   leftWaitlist: (seat: string) => `You no longer wait for seat ${seat}.`,
   suspended: (until: string) => `You cannot reserve seats until ${until}`,
-  suspendedText: 'You did not use several of your reservations. Reservations that you have already stay valid.',
+  suspendedText:
+    'You did not use several of your reservations. Reservations that you have already stay valid.',
   ask: (branch: string) => `If that is a mistake, ask at ${branch}.`,
   strikes: 'Reservations that you did not use',
   strikesText: (n: number) =>
@@ -63,7 +65,8 @@ export const me = {
   strikeCounts: (until: string) => `Counts until ${until}.`,
   strikeExpired: 'Does not count any more.',
   strikeUsed: 'Has led to a suspension, and counts no longer.',
-  strikeForgiven: (day: string, reason: string) => `Forgiven by the library on ${day}${reason === '' ? '' : `: ${reason}`}.`,
+  strikeForgiven: (day: string, reason: string) =>
+    `Forgiven by the library on ${day}${reason === '' ? '' : `: ${reason}`}.`,
   checkedInAt: (time: string) => `Checked in at ${time}`,
   leftAt: (time: string) => `Left at ${time}`,
   proof: {

@@ -104,7 +104,8 @@ export const now = {
   cancelIt: 'Cancel the reservation',
   cancelled: (label: string) => `The reservation of seat ${label} is cancelled.`,
   done: 'Done',
-  yourOther: (label: string, from: string, to: string) => `Your reservation: seat ${label}, ${from} to ${to}.`,
+  yourOther: (label: string, from: string, to: string) =>
+    `Your reservation: seat ${label}, ${from} to ${to}.`,
   ask: 'The library’s desk can help.',
   changeTime: 'Choose another time',
   offer: (label: string) => `Seat ${label} is free for you`,
@@ -126,7 +127,8 @@ export const now = {
       `The library has cancelled or shortened your reservation of seat ${seat}, ${from} to ${to}.`,
     NOTIFICATION_KIND_RESERVED_BY_LIBRARY: (seat: string, from: string, to: string) =>
       `The library has reserved seat ${seat} for you, ${from} to ${to}.`,
-    NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY: (seat: string) => `The library has checked you in at seat ${seat}.`,
+    NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY: (seat: string) =>
+      `The library has checked you in at seat ${seat}.`,
     NOTIFICATION_KIND_DEADLINE_MOVED: (seat: string, _from: string, _to: string, deadline: string) =>
       `The system was out of order. You can now check in at seat ${seat} until ${deadline}.`,
   },

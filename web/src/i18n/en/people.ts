@@ -38,7 +38,8 @@ export const people = {
     `${lines === 1 ? '1 line is' : `${lines} lines are`} correct. ${changed === 0 ? 'Nothing changes.' : changed === 1 ? '1 person changes.' : `${changed} people change.`}`,
   apply: (n: number) => (n === 1 ? 'Change 1 person' : `Change ${n} people`),
   changed: (n: number) => (n === 1 ? '1 person was changed.' : `${n} people were changed.`),
-  faults: (n: number) => (n === 1 ? 'One line has a fault. Nothing was changed.' : `${n} lines have faults. Nothing was changed.`),
+  faults: (n: number) =>
+    n === 1 ? 'One line has a fault. Nothing was changed.' : `${n} lines have faults. Nothing was changed.`,
   line: (n: number) => `Line ${n}`,
   lineFault: {
     header: 'the first line must name the columns, with student_id and only known names',

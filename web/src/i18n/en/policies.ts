@@ -7,7 +7,8 @@ export const policies = {
   removed: 'The policy is removed.',
   removeTitle: 'Remove the policy?',
   removeText: 'Less specific policies or the defaults hold from now on. Reservations that exist stay.',
-  order: 'The most specific policy wins, rule by rule: library, group, branch, branch and group, area, area and group. With the same scope, the one with dates wins.',
+  order:
+    'The most specific policy wins, rule by rule: library, group, branch, branch and group, area, area and group. With the same scope, the one with dates wins.',
   none: 'No policy holds here: the defaults apply.',
   defaults: 'Defaults of the server',
   defaultsHint: 'They hold where no policy sets a rule. The operator of the server sets them.',
@@ -67,7 +68,8 @@ export const policies = {
     grace: '0 to 24 hours.',
     strikeLimit: '0: no-shows are not counted.',
     strikeDays: '1 to 366 days.',
-    suspensionDays: 'Days of the first, second and further suspension, such as 7, 14, 30. The last one repeats.',
+    suspensionDays:
+      'Days of the first, second and further suspension, such as 7, 14, 30. The last one repeats.',
   },
   checkIn: {
     CHECK_IN_RULE_UNSPECIFIED: 'not set',
@@ -81,8 +83,10 @@ export const policies = {
     CHECK_IN_RULE_UNSPECIFIED: '',
     CHECK_IN_RULE_NONE: 'Users check in from anywhere, also from home.',
     CHECK_IN_RULE_SEAT: 'Users scan the label at the seat. A photo of the label works as well.',
-    CHECK_IN_RULE_SCREEN: 'Users scan the code of a screen in the branch or type its digits. The code changes every 15 seconds, so it proves that the user is there. A screen of the branch must be on.',
-    CHECK_IN_RULE_SEAT_AND_SCREEN: 'Users scan both. This proves presence at this seat. A screen of the branch must be on.',
+    CHECK_IN_RULE_SCREEN:
+      'Users scan the code of a screen in the branch or type its digits. The code changes every 15 seconds, so it proves that the user is there. A screen of the branch must be on.',
+    CHECK_IN_RULE_SEAT_AND_SCREEN:
+      'Users scan both. This proves presence at this seat. A screen of the branch must be on.',
     CHECK_IN_RULE_DESK: 'Users cannot check in themselves: the desk or a turnstile does it.',
   },
 }

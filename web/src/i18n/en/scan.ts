@@ -10,7 +10,8 @@ export const scan = {
     refused: 'The page may not use the camera. Allow it in the settings of the browser, or type the digits.',
     missing: 'This device has no camera that the page can use. Type the digits of the screen.',
     busy: 'The camera does not start. Another app may use it. Close that app, or type the digits.',
-    insecure: 'This page has no secure connection, so the browser does not give it the camera. Type the digits of the screen.',
+    insecure:
+      'This page has no secure connection, so the browser does not give it the camera. Type the digits of the screen.',
   },
   digitsAfterSignIn: 'You can also type the digits of a screen, once you are signed in.',
   typeCode: 'Type the code of a label',
@@ -35,7 +36,8 @@ export const scan = {
   done: 'You are checked in',
   already: 'You are checked in already',
   ended: 'This reservation has ended.',
-  none: (branch: string) => (branch === '' ? 'You have no reservation for now' : `You have no reservation for now in ${branch}`),
+  none: (branch: string) =>
+    branch === '' ? 'You have no reservation for now' : `You have no reservation for now in ${branch}`,
   early: (seat: string) => `Seat ${seat} cannot be checked in now`,
   again: 'Scan another code',
   free: 'Free',

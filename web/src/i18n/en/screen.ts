@@ -10,10 +10,12 @@ export const screen = {
   start: 'Start the display',
   again: 'Set up again',
   starting: 'The screen connects to the library…',
-  badKey: 'The key of this screen is not valid. It was revoked, or it is misspelled. An admin can create a new one.',
+  badKey:
+    'The key of this screen is not valid. It was revoked, or it is misspelled. An admin can create a new one.',
   notKept: 'Without HTTPS, this browser forgets the key when the page is closed.',
   scopeMissing: 'This key is not for screens. An admin can create one with the scope “screen”.',
-  notFound: (name: string) => `The branch has no screen “${name}”. Set it up again with the name of a screen.`,
+  notFound: (name: string) =>
+    `The branch has no screen “${name}”. Set it up again with the name of a screen.`,
   several: 'The branch has several screens. Set it up again with the name of one.',
   presenceOff: 'The library uses no codes. The operator must set PRESENCE_SECRET.',
   off: 'This screen is switched off.',

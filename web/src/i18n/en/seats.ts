@@ -55,7 +55,8 @@ export const seats = {
     labelStays: 'The label of a seat cannot be changed. Retire the seat and add another one instead.',
     next: 'Continue',
     outTitle: (n: number) => `Take ${nSeats(n)} out of service`,
-    outText: (labels: string) => `These seats cannot be reserved until you put them back into service: ${labels}.`,
+    outText: (labels: string) =>
+      `These seats cannot be reserved until you put them back into service: ${labels}.`,
   },
   retire: {
     title: (n: number) => `Retire ${nSeats(n)}`,
@@ -104,7 +105,8 @@ export const seats = {
     noSeats: 'This branch has no seats yet.',
     seats: nSeats,
     seatAt: (label: string, x: string, y: string) => `${label}: ${x} m from the left, ${y} m from the top.`,
-    groupAt: (n: number, x: string, y: string) => `${nSeats(n)}: from ${x} m from the left and ${y} m from the top.`,
+    groupAt: (n: number, x: string, y: string) =>
+      `${nSeats(n)}: from ${x} m from the left and ${y} m from the top.`,
     noPlace: (label: string) => `${label} is not on the plan.`,
     undone: 'Undone.',
     redone: 'Done again.',
@@ -167,7 +169,8 @@ export const seats = {
       branch: 'Code of the branch, such as main.',
       label: 'Label of the seat, 1 to 100 characters. Branch and label identify a seat.',
       area: 'Name of the area, 1 to 100 characters.',
-      amenities: 'power_outlet, monitor, wheelchair_accessible, standing_desk and window, joined by |. Empty: none.',
+      amenities:
+        'power_outlet, monitor, wheelchair_accessible, standing_desk and window, joined by |. Empty: none.',
       x_cm: 'Centimetres from the left, 0 to 1,000,000. Empty: no place.',
       y_cm: 'Centimetres from the top, 0 to 1,000,000. Empty: no place.',
       angle: 'Direction in degrees, clockwise, 0 to 359. Empty: none.',
@@ -231,7 +234,8 @@ export const seats = {
     seatsHint: 'Several are separated by blanks, such as H-01 H-02',
     make: (n: number) => (n === 1 ? 'Make 1 label' : `Make ${n} labels`),
     print: (n: number) => (n === 1 ? 'Print 1 sheet' : `Print ${n} sheets`),
-    printHint: 'Print on A4 without scaling and without margins. A sheet has 3 columns of 8 labels, 70 × 35 mm each.',
+    printHint:
+      'Print on A4 without scaling and without margins. A sheet has 3 columns of 8 labels, 70 × 35 mm each.',
     ready: (n: number, sheets: number) => `${n} labels on ${sheets} sheets.`,
     preview: 'Preview of the sheets',
     sheet: (i: string, n: string) => `Sheet ${i} of ${n}`,
@@ -265,7 +269,8 @@ export const seats = {
   },
   key: {
     title: 'Service keys',
-    intro: 'A program, such as the page on a display or a turnstile, has a service key instead of a password.',
+    intro:
+      'A program, such as the page on a display or a turnstile, has a service key instead of a password.',
     create: 'Make a key',
     name: 'Name of the program',
     nameHint: 'Such as Display at the entrance',

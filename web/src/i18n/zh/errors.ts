@@ -4,7 +4,8 @@ export const errors: typeof English = {
   OFFLINE: '无法连接图书馆。请检查网络后重试。',
   UNAVAILABLE: '图书馆的服务器暂时没有响应。请重试。',
   OVERLOADED: '当前使用人数过多。请几秒后重试。',
-  RATE_LIMITED: (seconds) => `尝试次数过多。请在 ${seconds < 60 ? `${seconds} 秒` : `${Math.ceil(seconds / 60)} 分钟`}后重试。`,
+  RATE_LIMITED: (seconds) =>
+    `尝试次数过多。请在 ${seconds < 60 ? `${seconds} 秒` : `${Math.ceil(seconds / 60)} 分钟`}后重试。`,
   INVALID_FIELDS: '请检查标出的内容。',
   TOKEN: '会话已结束。请重新登录。',
   BAD_CREDENTIALS: '学号或密码错误。',

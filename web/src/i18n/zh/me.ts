@@ -18,7 +18,8 @@ export const me: typeof English = {
   checkInCloses: (time) => `请在 ${time} 前签到。`,
   checkInClosed: (time) => `签到已于 ${time} 截止。`,
   checkInFromTo: (from, to) => `签到时间：${from} 至 ${to}。`,
-  checkInAtDesk: (branch) => `由图书馆为您签到：请到${branch === '' ? '' : `${branch}的`}服务台，或通过闸机。`,
+  checkInAtDesk: (branch) =>
+    `由图书馆为您签到：请到${branch === '' ? '' : `${branch}的`}服务台，或通过闸机。`,
   needsLabel: '签到需要座位标签上的码。',
   needsScreen: '签到需要馆内屏幕上的码。',
   needsBoth: '签到需要两个码：座位标签上的码和馆内屏幕上的码。',
@@ -57,7 +58,8 @@ export const me: typeof English = {
   suspendedText: '您有多次预约未使用。已有的预约仍然有效。',
   ask: (branch) => `如有疑问，请咨询${branch}。`,
   strikes: '未使用的预约',
-  strikesText: (n) => (n === 0 ? '以下记录均已失效。' : `其中 ${n} 次有效。次数过多将在若干天内不能预约座位。`),
+  strikesText: (n) =>
+    n === 0 ? '以下记录均已失效。' : `其中 ${n} 次有效。次数过多将在若干天内不能预约座位。`,
   strikeAt: (time, branch) => `${time}，${branch}`,
   strikeCounts: (until) => `有效至 ${until}。`,
   strikeExpired: '已失效。',

@@ -121,7 +121,8 @@ export const now: typeof English = {
     NOTIFICATION_KIND_COMPLETED: (seat) => `您在座位 ${seat} 的预约已结束。`,
     NOTIFICATION_KIND_CANCELLED_BY_LIBRARY: (seat, from, to) =>
       `图书馆已取消或缩短您在座位 ${seat} 的预约（${from} 至 ${to}）。`,
-    NOTIFICATION_KIND_RESERVED_BY_LIBRARY: (seat, from, to) => `图书馆为您预约了座位 ${seat}，${from} 至 ${to}。`,
+    NOTIFICATION_KIND_RESERVED_BY_LIBRARY: (seat, from, to) =>
+      `图书馆为您预约了座位 ${seat}，${from} 至 ${to}。`,
     NOTIFICATION_KIND_CHECKED_IN_BY_LIBRARY: (seat) => `图书馆已为您在座位 ${seat} 签到。`,
     NOTIFICATION_KIND_DEADLINE_MOVED: (seat, _from, _to, deadline) =>
       `系统曾出现故障，您现在可以在 ${deadline} 之前到座位 ${seat} 签到。`,

@@ -9,7 +9,8 @@ export const policies: typeof English = {
   removed: '规则已删除。',
   removeTitle: '删除规则？',
   removeText: '此后适用范围更广的规则或默认值。已有的预约不受影响。',
-  order: '每一项都以最具体的规则为准：全馆、用户组、分馆、分馆和用户组、区域、区域和用户组。范围相同时，有日期的优先。',
+  order:
+    '每一项都以最具体的规则为准：全馆、用户组、分馆、分馆和用户组、区域、区域和用户组。范围相同时，有日期的优先。',
   none: '这里没有规则，适用默认值。',
   defaults: '服务器默认值',
   defaultsHint: '没有规则时适用，由服务器管理员设定。',
@@ -30,7 +31,8 @@ export const policies: typeof English = {
   unit: { minutes: '分钟', hours: '小时', days: '天' },
   badValue: '请填写整数，或整数的分钟、小时、天。',
   noRules: '请至少设定一项。',
-  noScreen: (branches) => `以下分馆没有开启的屏幕：${branches}。学生将无法在那里签到，因此规则会被拒绝。请先添加屏幕。`,
+  noScreen: (branches) =>
+    `以下分馆没有开启的屏幕：${branches}。学生将无法在那里签到，因此规则会被拒绝。请先添加屏幕。`,
   group: { booking: '预约', limits: '每人限额', presence: '签到', strikes: '爽约' },
   rule: {
     mayBook: '允许预约',
@@ -82,7 +84,8 @@ export const policies: typeof English = {
     CHECK_IN_RULE_UNSPECIFIED: '',
     CHECK_IN_RULE_NONE: '可以在任何地方签到，包括在家里。',
     CHECK_IN_RULE_SEAT: '扫描座位上的标签。标签的照片同样有效。',
-    CHECK_IN_RULE_SCREEN: '扫描分馆屏幕上的码，或输入数字。码每 15 秒更换一次，可证明本人在场。分馆必须有开启的屏幕。',
+    CHECK_IN_RULE_SCREEN:
+      '扫描分馆屏幕上的码，或输入数字。码每 15 秒更换一次，可证明本人在场。分馆必须有开启的屏幕。',
     CHECK_IN_RULE_SEAT_AND_SCREEN: '两者都要扫描，可证明本人在该座位。分馆必须有开启的屏幕。',
     CHECK_IN_RULE_DESK: '用户不能自己签到，由服务台或闸机完成。',
   },

@@ -164,7 +164,8 @@ export const seats: typeof English = {
       branch: '分馆代码，例如 main。',
       label: '座位编号，1 至 100 个字符。分馆和编号共同确定一个座位。',
       area: '区域名称，1 至 100 个字符。',
-      amenities: 'power_outlet、monitor、wheelchair_accessible、standing_desk、window，用 | 连接。留空表示没有。',
+      amenities:
+        'power_outlet、monitor、wheelchair_accessible、standing_desk、window，用 | 连接。留空表示没有。',
       x_cm: '距左侧的厘米数，0 至 1,000,000。留空表示没有位置。',
       y_cm: '距上方的厘米数，0 至 1,000,000。留空表示没有位置。',
       angle: '顺时针方向的角度，0 至 359。留空表示没有。',
@@ -172,7 +173,8 @@ export const seats: typeof English = {
       out_of_service: 'true（停用）或 false。留空表示 false。',
     },
     importTitle: '导入',
-    importText: '系统会先检查文件，在您确认之前不会作任何更改。文件中没有的列保持不变；空单元格会清除原有的值。',
+    importText:
+      '系统会先检查文件，在您确认之前不会作任何更改。文件中没有的列保持不变；空单元格会清除原有的值。',
     choose: '选择 CSV 文件，或拖放到此处',
     paste: '改为粘贴文本',
     pasteLabel: '文件内容',
@@ -186,7 +188,8 @@ export const seats: typeof English = {
     atLine: (line) => `第 ${line} 行：`,
     atColumn: (line, column) => `第 ${line} 行，${column}：`,
     resultTitle: (name) => `${name} 将作的更改`,
-    sum: (created, updated, retired, same) => `新增 ${created}，修改 ${updated}，撤销 ${retired}，不变 ${same}`,
+    sum: (created, updated, retired, same) =>
+      `新增 ${created}，修改 ${updated}，撤销 ${retired}，不变 ${same}`,
     action: {
       CREATE: (n) => `新增：${n}`,
       UPDATE: (n) => `修改：${n}`,
@@ -211,7 +214,8 @@ export const seats: typeof English = {
     what: '更改',
     nothing: '该文件不会更改任何内容。',
     import: (created, updated, retired) => `导入：新增 ${created}，修改 ${updated}，撤销 ${retired}`,
-    imported: (created, updated, retired) => `文件已导入：新增 ${created}，修改 ${updated}，撤销 ${retired}。`,
+    imported: (created, updated, retired) =>
+      `文件已导入：新增 ${created}，修改 ${updated}，撤销 ${retired}。`,
     toSeats: '查看座位',
   },
   label: {

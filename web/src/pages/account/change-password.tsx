@@ -18,7 +18,8 @@ export function ChangePassword(): JSX.Element {
   const form = useRef<HTMLFormElement>(null)
   const { busy, problem, run } = useAction()
   const a = t().account
-  const wrong = problem.value?.reason === 'BAD_CREDENTIALS' || faultOf(problem.value, 'currentPassword') !== undefined
+  const wrong =
+    problem.value?.reason === 'BAD_CREDENTIALS' || faultOf(problem.value, 'currentPassword') !== undefined
   const same = next.value !== '' && next.value === current.value
   const refused = faultOf(problem.value, 'newPassword') !== undefined
   const bad = refused || (judged.value && (same || !passwordFits(next.value)))
@@ -80,8 +81,12 @@ export function ChangePassword(): JSX.Element {
           }}
         />
         {!wrong && problem.value?.reason !== 'INVALID_FIELDS' && <Fault problem={problem.value} />}
-        <p><small>{a.passwordEnds}</small></p>
-        <Button type="submit" busy={busy.value}>{a.changePassword}</Button>
+        <p>
+          <small>{a.passwordEnds}</small>
+        </p>
+        <Button type="submit" busy={busy.value}>
+          {a.changePassword}
+        </Button>
       </form>
     </section>
   )

@@ -45,7 +45,11 @@ function Confirm({ onClose }: { onClose: () => void }): JSX.Element {
   const wrong = reason === 'BAD_CREDENTIALS' || reason === 'INVALID_FIELDS'
   return (
     <Dialog title={a.closeTitle} onClose={onClose}>
-      <ul>{a.closeConsequences.map((text) => <li key={text}>{text}</li>)}</ul>
+      <ul>
+        {a.closeConsequences.map((text) => (
+          <li key={text}>{text}</li>
+        ))}
+      </ul>
       <form
         onSubmit={(e) => {
           e.preventDefault()
@@ -65,11 +69,17 @@ function Confirm({ onClose }: { onClose: () => void }): JSX.Element {
             password.value = v
           }}
         />
-        {special[reason] !== undefined && <p class="fault" role="alert">{special[reason]}</p>}
+        {special[reason] !== undefined && (
+          <p class="fault" role="alert">
+            {special[reason]}
+          </p>
+        )}
         {special[reason] === undefined && !wrong && <Fault problem={problem.value} />}
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button kind="danger" type="submit" busy={busy.value}>{a.closeConfirm}</Button>
+          <Button kind="danger" type="submit" busy={busy.value}>
+            {a.closeConfirm}
+          </Button>
         </div>
       </form>
     </Dialog>

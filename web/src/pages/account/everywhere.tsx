@@ -37,7 +37,8 @@ export function SignOutEverywhere(): JSX.Element {
                 void run(async () => {
                   await signOut(true)
                   notify(t().account.signedOutEverywhere)
-                })}
+                })
+              }
             >
               {a.signOutEverywhere}
             </Button>

@@ -30,7 +30,9 @@ export function Export(): JSX.Element {
       <h2 id="export">{a.data}</h2>
       <p>{a.dataText}</p>
       <div class="row">
-        <Button busy={busy.value} onClick={() => void run(save)}>{a.download}</Button>
+        <Button busy={busy.value} onClick={() => void run(save)}>
+          {a.download}
+        </Button>
         {problem.value === undefined && <span class="quiet">{text.value}</span>}
       </div>
       <Fault problem={problem.value} />

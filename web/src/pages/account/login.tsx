@@ -12,15 +12,24 @@ export function View(): JSX.Element {
   useEffect(() => {
     if (user) go(nextPath(), true)
   }, [user])
-  if (user === undefined) return <p class="loading" role="status">{t().common.loading}</p>
+  if (user === undefined)
+    return (
+      <p class="loading" role="status">
+        {t().common.loading}
+      </p>
+    )
   return (
     <div class="narrow">
       <h1>{t().common.signIn}</h1>
       <div class="card">
         <SignIn />
       </div>
-      <p>{t().account.noAccount} <Link href={withNext('/register')}>{t().common.register}</Link></p>
-      <p><small>{t().account.forgotten}</small></p>
+      <p>
+        {t().account.noAccount} <Link href={withNext('/register')}>{t().common.register}</Link>
+      </p>
+      <p>
+        <small>{t().account.forgotten}</small>
+      </p>
     </div>
   )
 }

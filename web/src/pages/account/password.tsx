@@ -13,7 +13,14 @@ interface PasswordProps {
 }
 
 /** PasswordField is a field for a password, which the user can make visible. */
-export function PasswordField({ label, value, onInput, autocomplete, hint, fault }: PasswordProps): JSX.Element {
+export function PasswordField({
+  label,
+  value,
+  onInput,
+  autocomplete,
+  hint,
+  fault,
+}: PasswordProps): JSX.Element {
   const shown = useSignal(false)
   return (
     <Field label={label} hint={hint} fault={fault}>

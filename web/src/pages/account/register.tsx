@@ -40,15 +40,21 @@ export function View(): JSX.Element {
     name === 'password' && passwordTooLong(values.value.password) ? a.passwordTooLong : a.rule[name]
   const fault = (name: Name): string | undefined =>
     (judged.value && !valid[name]) || faultOf(problem.value, name) !== undefined ? rule(name) : undefined
-  const set = (name: Name) => (value: string): void => {
-    values.value = { ...values.value, [name]: value }
-  }
+  const set =
+    (name: Name) =>
+    (value: string): void => {
+      values.value = { ...values.value, [name]: value }
+    }
 
   const submit = async (): Promise<void> => {
     judged.value = true
     if (Object.values(valid).every(Boolean)) {
       await run(async () => {
-        const body = { ...values.value, studentId: values.value.studentId.trim(), email: values.value.email.trim() }
+        const body = {
+          ...values.value,
+          studentId: values.value.studentId.trim(),
+          email: values.value.email.trim(),
+        }
         await register(body)
         notify(t().account.welcome(body.name.trim()))
       })
@@ -83,7 +89,12 @@ export function View(): JSX.Element {
           void submit()
         }}
       >
-        {text('studentId', { name: 'username', autocomplete: 'username', autocapitalize: 'off', spellcheck: false })}
+        {text('studentId', {
+          name: 'username',
+          autocomplete: 'username',
+          autocapitalize: 'off',
+          spellcheck: false,
+        })}
         {text('name', { name: 'name', autocomplete: 'name', dir: 'auto' })}
         {text('email', { name: 'email', type: 'email', autocomplete: 'email' })}
         <PasswordField
@@ -94,10 +105,20 @@ export function View(): JSX.Element {
           value={values.value.password}
           onInput={set('password')}
         />
-        {marked ? <p class="fault" role="alert">{t().errors.INVALID_FIELDS}</p> : <Fault problem={problem.value} />}
-        <Button kind="main" type="submit" busy={busy.value}>{t().common.register}</Button>
+        {marked ? (
+          <p class="fault" role="alert">
+            {t().errors.INVALID_FIELDS}
+          </p>
+        ) : (
+          <Fault problem={problem.value} />
+        )}
+        <Button kind="main" type="submit" busy={busy.value}>
+          {t().common.register}
+        </Button>
       </form>
-      <p>{a.haveAccount} <Link href={withNext('/login')}>{t().common.signIn}</Link></p>
+      <p>
+        {a.haveAccount} <Link href={withNext('/login')}>{t().common.signIn}</Link>
+      </p>
     </div>
   )
 }

@@ -24,8 +24,12 @@ export function View(): JSX.Element {
         <section class="card">
           <p>{a.signInFor}</p>
           <div class="row">
-            <Link href="/login?next=/settings" class="button main">{t().common.signIn}</Link>
-            <Link href="/register?next=/settings" class="button">{t().common.register}</Link>
+            <Link href="/login?next=/settings" class="button main">
+              {t().common.signIn}
+            </Link>
+            <Link href="/register?next=/settings" class="button">
+              {t().common.register}
+            </Link>
           </div>
         </section>
       )}
@@ -49,15 +53,42 @@ function Person({ user: { user, branches, expiresAt } }: { user: Account }): JSX
     <section class="card" aria-labelledby="account-data">
       <h2 id="account-data">{a.account}</h2>
       <dl class="facts">
-        <div><dt>{a.name}</dt><dd dir="auto">{user.name}</dd></div>
-        <div><dt>{a.studentId}</dt><dd>{user.studentId}</dd></div>
-        <div><dt>{a.email}</dt><dd>{user.email}</dd></div>
-        {isStaff.value && <div><dt>{a.role}</dt><dd>{t().common.role[user.role]}</dd></div>}
+        <div>
+          <dt>{a.name}</dt>
+          <dd dir="auto">{user.name}</dd>
+        </div>
+        <div>
+          <dt>{a.studentId}</dt>
+          <dd>{user.studentId}</dd>
+        </div>
+        <div>
+          <dt>{a.email}</dt>
+          <dd>{user.email}</dd>
+        </div>
         {isStaff.value && (
-          <div><dt>{a.branches}</dt><dd>{branches.length === 0 ? a.allBranches : branches.join(', ')}</dd></div>
+          <div>
+            <dt>{a.role}</dt>
+            <dd>{t().common.role[user.role]}</dd>
+          </div>
         )}
-        {user.createdAt !== undefined && <div><dt>{a.since}</dt><dd>{longDay(user.createdAt, zone)}</dd></div>}
-        {expiresAt !== '' && <div><dt>{a.signedInUntil}</dt><dd>{dayAndClock(expiresAt, zone)}</dd></div>}
+        {isStaff.value && (
+          <div>
+            <dt>{a.branches}</dt>
+            <dd>{branches.length === 0 ? a.allBranches : branches.join(', ')}</dd>
+          </div>
+        )}
+        {user.createdAt !== undefined && (
+          <div>
+            <dt>{a.since}</dt>
+            <dd>{longDay(user.createdAt, zone)}</dd>
+          </div>
+        )}
+        {expiresAt !== '' && (
+          <div>
+            <dt>{a.signedInUntil}</dt>
+            <dd>{dayAndClock(expiresAt, zone)}</dd>
+          </div>
+        )}
       </dl>
     </section>
   )
@@ -120,7 +151,8 @@ function Sessions(): JSX.Element {
             void run(async () => {
               await signOut()
               notify(t().account.signedOutHere)
-            })}
+            })
+          }
         >
           {a.signOutHere}
         </Button>

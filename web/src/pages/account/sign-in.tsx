@@ -80,10 +80,14 @@ export function SignIn(): JSX.Element {
           <small id="stay-hint">{a.stayHint}</small>
         </div>
       ) : (
-        <p class="stay"><small>{a.stayImpossible}</small></p>
+        <p class="stay">
+          <small>{a.stayImpossible}</small>
+        </p>
       )}
       <Fault problem={problem.value} />
-      <Button kind="main" type="submit" busy={busy.value}>{t().common.signIn}</Button>
+      <Button kind="main" type="submit" busy={busy.value}>
+        {t().common.signIn}
+      </Button>
     </form>
   )
 }

@@ -66,7 +66,12 @@ export function View({ path: address }: { path: string }): JSX.Element {
   useEffect(() => {
     if (user === null) go(`/login?next=${encodeURIComponent(path + location.search)}`, true)
   }, [user === null])
-  if (!user) return <p class="loading" role="status">{t().common.loading}</p>
+  if (!user)
+    return (
+      <p class="loading" role="status">
+        {t().common.loading}
+      </p>
+    )
   if (isLibrarian.value) return <Frame path={path} />
   return (
     <>
@@ -119,7 +124,9 @@ function Frame({ path }: { path: string }): JSX.Element {
             <Button onClick={() => location.reload()}>{t().common.reload}</Button>
           </div>
         )}
-        {shown.value?.path === path && chosen !== undefined && <shown.value.Section key={path + chosen.code} />}
+        {shown.value?.path === path && chosen !== undefined && (
+          <shown.value.Section key={path + chosen.code} />
+        )}
       </div>
     </div>
   )
@@ -152,7 +159,11 @@ function SectionNav({ path }: { path: string }): JSX.Element {
             value={branch.value?.code ?? ''}
             onChange={(e) => setQuery({ branch: e.currentTarget.value }, true)}
           >
-            {branches.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
+            {branches.value.map((b) => (
+              <option key={b.code} value={b.code}>
+                {b.name}
+              </option>
+            ))}
           </select>
         </label>
       )}
@@ -164,13 +175,19 @@ function SectionNav({ path }: { path: string }): JSX.Element {
         aria-controls="sections"
         onClick={() => (open.value = !open.value)}
       >
-        <span>{ts().admin.section}: <b>{sections.find((s) => s.path === path)?.title(ts())}</b></span>
+        <span>
+          {ts().admin.section}: <b>{sections.find((s) => s.path === path)?.title(ts())}</b>
+        </span>
         <span aria-hidden="true">{open.value ? '▴' : '▾'}</span>
       </button>
       <nav id="sections" class={open.value ? 'sections open' : 'sections'} aria-label={ts().admin.title}>
         {groups.map((g) => (
           <ul key={g.title(ts())} aria-label={g.title(ts())}>
-            {g.sections.map((s) => <li key={s.path}><Link href={s.path + query}>{s.title(ts())}</Link></li>)}
+            {g.sections.map((s) => (
+              <li key={s.path}>
+                <Link href={s.path + query}>{s.title(ts())}</Link>
+              </li>
+            ))}
           </ul>
         ))}
       </nav>

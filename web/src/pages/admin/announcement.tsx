@@ -63,11 +63,15 @@ function Announcement({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.
             <Preview texts={b.announcement ?? {}} />
             <p>
               <small>
-                {b.announcedUntil === undefined ? text.stays : text.until(dayAndClock(b.announcedUntil, zone))}
+                {b.announcedUntil === undefined
+                  ? text.stays
+                  : text.until(dayAndClock(b.announcedUntil, zone))}
               </small>
             </p>
             <Fault problem={removal.problem.value} zone={zone} />
-            <Button kind="danger" busy={removal.busy.value} onClick={() => void send(true)}>{text.remove}</Button>
+            <Button kind="danger" busy={removal.busy.value} onClick={() => void send(true)}>
+              {text.remove}
+            </Button>
           </>
         ) : (
           <p>{text.none}</p>
@@ -109,10 +113,16 @@ function Announcement({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.
             <Preview texts={texts} />
           </>
         )}
-        {fault.value !== '' && <p class="fault" role="alert">{fault.value}</p>}
+        {fault.value !== '' && (
+          <p class="fault" role="alert">
+            {fault.value}
+          </p>
+        )}
         <Fault problem={action.problem.value} zone={zone} />
         <div class="row end">
-          <Button type="submit" kind="main" busy={action.busy.value}>{text.save}</Button>
+          <Button type="submit" kind="main" busy={action.busy.value}>
+            {text.save}
+          </Button>
         </div>
       </form>
     </>
@@ -126,7 +136,9 @@ function Preview({ texts }: { texts: Note }): JSX.Element {
       {Object.entries(texts).map(([l, text]) => (
         <li key={l}>
           <small>{languages[l as Language] ?? l}</small>
-          <p class="banner" lang={l}>{text}</p>
+          <p class="banner" lang={l}>
+            {text}
+          </p>
         </li>
       ))}
     </ul>

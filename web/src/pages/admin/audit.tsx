@@ -15,10 +15,29 @@ type Entry = Schema<'AuditEntry'>
 
 /** The calls that write the audit log. Other actions are commands on the host: they are found by their object. */
 const actions = [
-  'CreateClosure', 'UpdateClosure', 'SetWeeklyHours', 'SetDays', 'SetAnnouncement', 'SetPolicy',
-  'UpsertSeats', 'RetireSeats', 'ImportSeats', 'UpsertArea', 'UpsertBranch', 'UpsertScreen',
-  'SetRole', 'UpsertUsers', 'CreateKey', 'RevokeKey',
-  'BookFor', 'CancelFor', 'CheckInFor', 'CheckOutFor', 'ForgiveStrikes', 'SetSuspension', 'CloseUser',
+  'CreateClosure',
+  'UpdateClosure',
+  'SetWeeklyHours',
+  'SetDays',
+  'SetAnnouncement',
+  'SetPolicy',
+  'UpsertSeats',
+  'RetireSeats',
+  'ImportSeats',
+  'UpsertArea',
+  'UpsertBranch',
+  'UpsertScreen',
+  'SetRole',
+  'UpsertUsers',
+  'CreateKey',
+  'RevokeKey',
+  'BookFor',
+  'CancelFor',
+  'CheckInFor',
+  'CheckOutFor',
+  'ForgiveStrikes',
+  'SetSuspension',
+  'CloseUser',
 ]
 
 const pageSize = 30
@@ -36,7 +55,11 @@ export function Section(): JSX.Element {
   const more = useAction()
   const key = [code, action, object].join('\n')
   const page = (pageToken: string): Promise<Schema<'ListAuditResponse'>> =>
-    call(api.GET('/v1/admin/audit', { params: { query: { branch: code, action, object, pageSize, pageToken } } }))
+    call(
+      api.GET('/v1/admin/audit', {
+        params: { query: { branch: code, action, object, pageSize, pageToken } },
+      }),
+    )
   const first = useLoaded(() => page(''), key)
   // The pages after the first one belong to the filter with which they were read.
   const rest = older.value?.key === key ? older.value : undefined
@@ -44,7 +67,11 @@ export function Section(): JSX.Element {
   const readMore = (): Promise<boolean> =>
     more.run(async () => {
       const answer = await page(next)
-      older.value = { key, entries: [...(rest?.entries ?? []), ...answer.entries], next: answer.nextPageToken }
+      older.value = {
+        key,
+        entries: [...(rest?.entries ?? []), ...answer.entries],
+        next: answer.nextPageToken,
+      }
     })
 
   return (
@@ -61,7 +88,11 @@ export function Section(): JSX.Element {
           {(a) => (
             <select {...a} value={action} onChange={(e) => setQuery({ action: e.currentTarget.value })}>
               <option value="">{text.all}</option>
-              {actions.map((one) => <option key={one} value={one}>{actionText(one)}</option>)}
+              {actions.map((one) => (
+                <option key={one} value={one}>
+                  {actionText(one)}
+                </option>
+              ))}
             </select>
           )}
         </Field>
@@ -86,14 +117,20 @@ export function Section(): JSX.Element {
             {entries.length === 0 && <p>{text.none}</p>}
             <ul class="plain-list">
               {withoutDoubles([...entries, ...(rest?.entries ?? [])]).map((e) => (
-                <li key={e.id} class="card"><Row entry={e} zone={zone} /></li>
+                <li key={e.id} class="card">
+                  <Row entry={e} zone={zone} />
+                </li>
               ))}
             </ul>
           </>
         )}
       </Wait>
       <Fault problem={more.problem.value} zone={zone} />
-      {next !== '' && <Button busy={more.busy.value} onClick={() => void readMore()}>{t().common.more}</Button>}
+      {next !== '' && (
+        <Button busy={more.busy.value} onClick={() => void readMore()}>
+          {t().common.more}
+        </Button>
+      )}
     </>
   )
 }

@@ -29,7 +29,8 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
   const creating = here.value.query.has('new')
   const seats = useLoaded(() => allSeats(b.code), b.code)
   const closures = useLoaded(
-    () => call(api.GET('/v1/admin/closures', { params: { query: { branch: b.code, includePast: past.value } } })),
+    () =>
+      call(api.GET('/v1/admin/closures', { params: { query: { branch: b.code, includePast: past.value } } })),
     b.code + String(past.value),
   )
   useSeatStream(b.code, () => void closures.reload())
@@ -44,7 +45,9 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
     <>
       {!creating && (
         <p>
-          <Button kind="main" onClick={() => setQuery({ new: '1' })}>{text.newClosure}</Button>
+          <Button kind="main" onClick={() => setQuery({ new: '1' })}>
+            {text.newClosure}
+          </Button>
         </p>
       )}
       {creating && (
@@ -64,7 +67,11 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
       )}
       <div class="row spread">
         <label class="choice">
-          <input type="checkbox" checked={past.value} onChange={(e) => (past.value = e.currentTarget.checked)} />
+          <input
+            type="checkbox"
+            checked={past.value}
+            onChange={(e) => (past.value = e.currentTarget.checked)}
+          />
           {text.showPast}
         </label>
         <Button onClick={() => void closures.reload()}>{text.refresh}</Button>
@@ -80,7 +87,10 @@ function Closures({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                   <ClosureCard closure={c} branch={b} labels={labels} />
                   {stateOf(c, minute.value) !== 'lifted' && (
                     <div class="row end">
-                      <Button label={`${text.change}: ${scopeText(c, labels)}`} onClick={() => (changing.value = c)}>
+                      <Button
+                        label={`${text.change}: ${scopeText(c, labels)}`}
+                        onClick={() => (changing.value = c)}
+                      >
                         {text.change}
                       </Button>
                       {stateOf(c, minute.value) !== 'ended' && (
@@ -160,11 +170,18 @@ export function ClosureCard({ closure: c, branch: b, labels }: ClosureCardProps)
   return (
     <>
       <h2>
-        {scopeText(c, labels)} <span class={`tag ${state === 'active' ? 'taken' : 'warn'}`}>{text.state[state]}</span>
+        {scopeText(c, labels)}{' '}
+        <span class={`tag ${state === 'active' ? 'taken' : 'warn'}`}>{text.state[state]}</span>
       </h2>
       <p>{spanText(c.startTime, c.endTime, b.timezone)}</p>
       {byLanguage(c.note) !== '' && <p class="note">{byLanguage(c.note)}</p>}
-      {c.onBookings === 'BOOKING_ACTION_CANCEL' ? <Progress sweep={c.sweep} /> : <p><small>{text.kept}</small></p>}
+      {c.onBookings === 'BOOKING_ACTION_CANCEL' ? (
+        <Progress sweep={c.sweep} />
+      ) : (
+        <p>
+          <small>{text.kept}</small>
+        </p>
+      )}
     </>
   )
 }
@@ -172,7 +189,12 @@ export function ClosureCard({ closure: c, branch: b, labels }: ClosureCardProps)
 function Progress({ sweep }: { sweep: Schema<'SweepProgress'> | undefined }): JSX.Element | null {
   const text = ts().hours
   if (sweep === undefined) return null
-  if (sweep.done) return <p><small>{text.swept(sweep.ended)}</small></p>
+  if (sweep.done)
+    return (
+      <p>
+        <small>{text.swept(sweep.ended)}</small>
+      </p>
+    )
   const label = text.sweeping(sweep.ended, sweep.left)
   return (
     <p role="status">

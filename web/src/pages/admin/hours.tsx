@@ -10,7 +10,9 @@ export function Section(): JSX.Element | null {
   if (b === undefined) return null
   return (
     <>
-      <p><small>{ts().hours.zone(b.timezone)}</small></p>
+      <p>
+        <small>{ts().hours.zone(b.timezone)}</small>
+      </p>
       {/* After a save the forms begin again with what is stored. */}
       <Week key={JSON.stringify(b.hours)} branch={b} />
       <Days branch={b} />

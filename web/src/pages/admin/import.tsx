@@ -64,7 +64,7 @@ export function Section(): JSX.Element {
     wanted.current++
     if (checking.busy.value) return
     // A choice that the user makes during a check needs another one.
-    for (let n = 0; n !== wanted.current; ) {
+    for (let n = 0; n !== wanted.current;) {
       n = wanted.current
       const file = chosen.value
       if (file === undefined) return
@@ -109,14 +109,20 @@ export function Section(): JSX.Element {
             onClick={() =>
               void exporting.run(async () => {
                 const query = { branch: code }
-                const content = await call(api.GET('/v1/admin/seats:export', { params: { query }, parseAs: 'blob' }))
+                const content = await call(
+                  api.GET('/v1/admin/seats:export', { params: { query }, parseAs: 'blob' }),
+                )
                 download(`seats-${code}.csv`, content as unknown as Blob)
               })
             }
           >
             {text.export}
           </Button>
-          <Button onClick={() => download('seats.csv', new Blob(['\ufeff' + header + '\r\n'], { type: 'text/csv' }))}>
+          <Button
+            onClick={() =>
+              download('seats.csv', new Blob(['\ufeff' + header + '\r\n'], { type: 'text/csv' }))
+            }
+          >
             {text.template}
           </Button>
         </div>
@@ -219,10 +225,14 @@ export function Section(): JSX.Element {
         <section class="card">
           <h2>{text.resultTitle(file.name)}</h2>
           <p role="status">
-            <strong>{text.sum(number(a.created), number(a.updated), number(a.retired), number(a.same))}</strong>
+            <strong>
+              {text.sum(number(a.created), number(a.updated), number(a.retired), number(a.same))}
+            </strong>
           </p>
           <Diff changes={a.changes} lines={file.lines} />
-          {a.impact !== undefined && (a.retired > 0 || closes) && <ImpactView impact={a.impact} zone={zone} />}
+          {a.impact !== undefined && (a.retired > 0 || closes) && (
+            <ImpactView impact={a.impact} zone={zone} />
+          )}
           {closes && (
             <ActionChoice
               value={action.value}
@@ -233,14 +243,22 @@ export function Section(): JSX.Element {
             />
           )}
           {cancels && (
-            <NoteFields legend={ts().admin.note.legend} value={note.value} onChange={(n) => (note.value = n)} />
+            <NoteFields
+              legend={ts().admin.note.legend}
+              value={note.value}
+              onChange={(n) => (note.value = n)}
+            />
           )}
           {nothing ? (
             <p>{text.nothing}</p>
           ) : (
             <>
               <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-              <Button kind={cancels ? 'danger' : 'main'} busy={importing.busy.value} onClick={() => void start()}>
+              <Button
+                kind={cancels ? 'danger' : 'main'}
+                busy={importing.busy.value}
+                onClick={() => void start()}
+              >
                 {text.import(number(a.created), number(a.updated), number(a.retired))}
               </Button>
             </>

@@ -86,7 +86,9 @@ export function Section(): JSX.Element {
             )}
           </Field>
           <Field label={text.seats} hint={text.seatsHint} optional>
-            {(a) => <input {...a} value={wanted.value} onInput={(e) => (wanted.value = e.currentTarget.value)} />}
+            {(a) => (
+              <input {...a} value={wanted.value} onInput={(e) => (wanted.value = e.currentTarget.value)} />
+            )}
           </Field>
         </div>
         <Fault problem={load.problem.value} />
@@ -115,7 +117,11 @@ export function Section(): JSX.Element {
       {sheets.length > 0 && (
         <div class="scroll label-sheets" tabIndex={0} role="group" aria-label={text.preview}>
           {sheets.map((sheet, i) => (
-            <section class="label-sheet" key={i} aria-label={text.sheet(number(i + 1), number(sheets.length))}>
+            <section
+              class="label-sheet"
+              key={i}
+              aria-label={text.sheet(number(i + 1), number(sheets.length))}
+            >
               {sheet.map((l) => (
                 <LabelView key={l.seatId} label={l} />
               ))}

@@ -20,7 +20,9 @@ const distance = 3000 // milliseconds
 
 /** useSpaced returns f for signals that may come often: the first runs it at once, later ones after a distance. */
 export function useSpaced(f: () => void, milliseconds: number): () => void {
-  const state = useRef<{ last: number; timer?: ReturnType<typeof setTimeout> | undefined }>({ last: -milliseconds })
+  const state = useRef<{ last: number; timer?: ReturnType<typeof setTimeout> | undefined }>({
+    last: -milliseconds,
+  })
   const latest = useRef(f)
   latest.current = f
   useEffect(() => () => clearTimeout(state.current.timer), [])

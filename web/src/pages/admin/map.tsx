@@ -119,7 +119,10 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
         )}
         <label class="plan-tool">
           {text.grid}
-          <select value={editor.grid.value} onChange={(e) => (editor.grid.value = Number(e.currentTarget.value))}>
+          <select
+            value={editor.grid.value}
+            onChange={(e) => (editor.grid.value = Number(e.currentTarget.value))}
+          >
             {[0, 5, 10, 25, 50].map((g) => (
               <option key={g} value={g}>
                 {g === 0 ? text.noGrid : `${g} cm`}
@@ -145,7 +148,11 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
           />
         </form>
         <label class="choice plan-touch">
-          <input type="checkbox" checked={boxes.value} onChange={(e) => (boxes.value = e.currentTarget.checked)} />
+          <input
+            type="checkbox"
+            checked={boxes.value}
+            onChange={(e) => (boxes.value = e.currentTarget.checked)}
+          />
           {text.boxes}
         </label>
       </div>

@@ -58,7 +58,11 @@ export function Wait<T>({ of, zone = 'UTC', children }: WaitProps<T>): JSX.Eleme
     <>
       <Fault problem={of.problem.value} zone={zone} />
       {data !== undefined && children(data)}
-      {loading && <p class="loading" role="status">{t().common.loading}</p>}
+      {loading && (
+        <p class="loading" role="status">
+          {t().common.loading}
+        </p>
+      )}
     </>
   )
 }
@@ -120,7 +124,11 @@ export function MomentField({ label, value, onChange, fault, hint }: MomentField
         />
       </div>
       {hint && <small id={`${id}-hint`}>{hint}</small>}
-      {fault && <small class="field-fault" id={`${id}-fault`}>{fault}</small>}
+      {fault && (
+        <small class="field-fault" id={`${id}-fault`}>
+          {fault}
+        </small>
+      )}
     </fieldset>
   )
 }

@@ -52,10 +52,17 @@ export function Section(): JSX.Element {
       >
         <Field label={text.search} hint={text.searchHint}>
           {(a) => (
-            <input {...a} type="search" value={typed.value} onInput={(e) => (typed.value = e.currentTarget.value)} />
+            <input
+              {...a}
+              type="search"
+              value={typed.value}
+              onInput={(e) => (typed.value = e.currentTarget.value)}
+            />
           )}
         </Field>
-        <Button type="submit" kind="main" busy={search.busy.value}>{text.find}</Button>
+        <Button type="submit" kind="main" busy={search.busy.value}>
+          {text.find}
+        </Button>
       </form>
       <Fault problem={search.problem.value} />
       {found.value !== undefined && <p role="status">{text.found(found.value.length)}</p>}
@@ -64,11 +71,17 @@ export function Section(): JSX.Element {
           <li key={p.id} class="card person">
             <PersonCard person={p} />
             <div class="row end">
-              <Link class="button" href={`/desk/${p.id}`} label={`${text.atDesk}: ${p.name}`}>{text.atDesk}</Link>
+              <Link class="button" href={`/desk/${p.id}`} label={`${text.atDesk}: ${p.name}`}>
+                {text.atDesk}
+              </Link>
               {isAdmin.value && (
                 <>
-                  <Button label={`${text.edit}: ${p.name}`} onClick={() => (editing.value = p)}>{text.edit}</Button>
-                  <Button label={`${text.role}: ${p.name}`} onClick={() => (giving.value = p)}>{text.role}</Button>
+                  <Button label={`${text.edit}: ${p.name}`} onClick={() => (editing.value = p)}>
+                    {text.edit}
+                  </Button>
+                  <Button label={`${text.role}: ${p.name}`} onClick={() => (giving.value = p)}>
+                    {text.role}
+                  </Button>
                 </>
               )}
             </div>
@@ -81,7 +94,9 @@ export function Section(): JSX.Element {
           <Paste onDone={() => void find(asked)} />
         </details>
       ) : (
-        <p><small>{text.adminOnly}</small></p>
+        <p>
+          <small>{text.adminOnly}</small>
+        </p>
       )}
       {editing.value !== undefined && (
         <EditPerson
@@ -113,10 +128,14 @@ function PersonCard({ person: p }: { person: Person }): JSX.Element {
   const suspended = p.suspendedUntil !== undefined && Date.parse(p.suspendedUntil) > minute.value
   return (
     <>
-      <h2><bdi>{p.name}</bdi></h2>
+      <h2>
+        <bdi>{p.name}</bdi>
+      </h2>
       <p>
         {p.studentId} · <span class="tag">{t().common.role[p.role]}</span>
-        {suspended && <span class="tag warn">{text.suspended(dayAndClock(p.suspendedUntil ?? '', zone))}</span>}
+        {suspended && (
+          <span class="tag warn">{text.suspended(dayAndClock(p.suspendedUntil ?? '', zone))}</span>
+        )}
         {p.closedAt !== undefined && <span class="tag taken">{text.closed}</span>}
       </p>
       <p>

@@ -34,7 +34,11 @@ function Policies({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
         return (
           <>
             {editing.value === undefined ? (
-              <p><Button kind="main" onClick={() => (editing.value = { policy: undefined })}>{text.create}</Button></p>
+              <p>
+                <Button kind="main" onClick={() => (editing.value = { policy: undefined })}>
+                  {text.create}
+                </Button>
+              </p>
             ) : (
               <PolicyForm
                 key={JSON.stringify(editing.value.policy)}
@@ -53,7 +57,9 @@ function Policies({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                 }}
               />
             )}
-            <p><small>{text.order}</small></p>
+            <p>
+              <small>{text.order}</small>
+            </p>
             {here.length === 0 && <p>{text.none}</p>}
             <ul class="plain-list">
               {here.map((p) => (
@@ -83,7 +89,9 @@ function Policies({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
             </ul>
             <details class="card">
               <summary>{text.defaults}</summary>
-              <p><small>{text.defaultsHint}</small></p>
+              <p>
+                <small>{text.defaultsHint}</small>
+              </p>
               <dl class="rules">
                 {allRules.map((r) => (
                   <div key={r.name}>
@@ -110,18 +118,27 @@ function Policies({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Elem
 }
 
 /** RuleList shows the rules that a policy sets, each with the default beside it. */
-export function RuleList({ rules, defaults }: { rules: Rules | undefined; defaults: Rules | undefined }): JSX.Element {
+export function RuleList({
+  rules,
+  defaults,
+}: {
+  rules: Rules | undefined
+  defaults: Rules | undefined
+}): JSX.Element {
   const text = ts().policies
   return (
     <dl class="rules">
-      {groups.flatMap((g) => g.rules).filter((r) => isSet(rules, r)).map((r) => (
-        <div key={r.name}>
-          <dt>{text.rule[r.name]}</dt>
-          <dd>
-            <strong>{ruleText(rules, r)}</strong> <small>{text.default(ruleText(defaults, r))}</small>
-          </dd>
-        </div>
-      ))}
+      {groups
+        .flatMap((g) => g.rules)
+        .filter((r) => isSet(rules, r))
+        .map((r) => (
+          <div key={r.name}>
+            <dt>{text.rule[r.name]}</dt>
+            <dd>
+              <strong>{ruleText(rules, r)}</strong> <small>{text.default(ruleText(defaults, r))}</small>
+            </dd>
+          </div>
+        ))}
     </dl>
   )
 }
@@ -145,7 +162,9 @@ function RemovePolicy({ policy, onClose }: { policy: Policy; onClose: () => void
           const { rules: _rules, ...scope } = policy
           void action
             .run(async () => {
-              await call(api.POST('/v1/admin/policies', { body: { policy: scope, reason: reason.value.trim() } }))
+              await call(
+                api.POST('/v1/admin/policies', { body: { policy: scope, reason: reason.value.trim() } }),
+              )
             })
             .then((done) => {
               if (!done) return
@@ -154,13 +173,17 @@ function RemovePolicy({ policy, onClose }: { policy: Policy; onClose: () => void
             })
         }}
       >
-        <p><strong>{scopeName(policy)}</strong> ({datesText(policy)})</p>
+        <p>
+          <strong>{scopeName(policy)}</strong> ({datesText(policy)})
+        </p>
         <p>{text.removeText}</p>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
         <Fault problem={action.problem.value} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="danger" busy={action.busy.value}>{ts().hours.remove}</Button>
+          <Button type="submit" kind="danger" busy={action.busy.value}>
+            {ts().hours.remove}
+          </Button>
         </div>
       </form>
     </Dialog>

@@ -54,7 +54,11 @@ function Reports({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.Eleme
           <GroupFigure rows={byGroup.rows} query={query} />
         </>
       )}
-      {reports.busy.value && <p class="loading" role="status">{t().common.loading}</p>}
+      {reports.busy.value && (
+        <p class="loading" role="status">
+          {t().common.loading}
+        </p>
+      )}
       <Export query={query} />
     </>
   )
@@ -149,9 +153,15 @@ function Filter({ branch: b, query, problem }: FilterProps): JSX.Element {
         </Field>
         <Field label={ts().hours.area}>
           {(a) => (
-            <select {...a} value={query.area} onChange={(e) => setQuery({ area: e.currentTarget.value }, true)}>
+            <select
+              {...a}
+              value={query.area}
+              onChange={(e) => setQuery({ area: e.currentTarget.value }, true)}
+            >
               <option value="">{ts().policies.allAreas}</option>
-              {b.areas.map((one) => <option key={one.name}>{one.name}</option>)}
+              {b.areas.map((one) => (
+                <option key={one.name}>{one.name}</option>
+              ))}
             </select>
           )}
         </Field>
@@ -166,7 +176,15 @@ function setDays(from: string, to: string): void {
 }
 
 /** Notes tells when the figures are not complete. */
-function Notes({ usage, query, zone }: { usage: Usage; query: UsageQuery; zone: string }): JSX.Element | null {
+function Notes({
+  usage,
+  query,
+  zone,
+}: {
+  usage: Usage
+  query: UsageQuery
+  zone: string
+}): JSX.Element | null {
   const text = ts().reports
   const until = usage.countedUntil
   if (until === undefined) return null
@@ -174,5 +192,9 @@ function Notes({ usage, query, zone }: { usage: Usage; query: UsageQuery; zone: 
   const late = Date.parse(until) < serverNow() - 60_000
   const startsLater = query.from > new Date(Date.parse(until)).toISOString().slice(0, 10)
   if (!late && !startsLater) return null
-  return <p class="banner" role="status">{text.countedUntil(dayAndClock(until, zone))}</p>
+  return (
+    <p class="banner" role="status">
+      {text.countedUntil(dayAndClock(until, zone))}
+    </p>
+  )
 }

@@ -46,7 +46,10 @@ export function Section(): JSX.Element {
             <li key={s.id} class="row">
               <strong>{s.name}</strong>
               <span class={s.off ? 'tag warn' : 'tag free'}>{s.off ? text.off : text.on}</span>
-              <Button label={text.renameOne(s.name)} onClick={() => (editing.value = { kind: 'rename', screen: s })}>
+              <Button
+                label={text.renameOne(s.name)}
+                onClick={() => (editing.value = { kind: 'rename', screen: s })}
+              >
                 {text.rename}
               </Button>
               <Button

@@ -93,7 +93,9 @@ export function Section(): JSX.Element {
         <Button kind="main" onClick={() => (open.value = 'add')}>
           {text.add}
         </Button>
-        <span>{text.count(number(all.rows.length), number(all.rows.filter((r) => r.outOfService).length))}</span>
+        <span>
+          {text.count(number(all.rows.length), number(all.rows.filter((r) => r.outOfService).length))}
+        </span>
       </div>
       <div class="seats-filter" role="search">
         <label>
@@ -149,7 +151,11 @@ export function Section(): JSX.Element {
           </>
         )}
       </div>
-      {all.rows.length === 0 ? <p>{text.none}</p> : found.value.length === 0 && <p role="status">{text.noneFound}</p>}
+      {all.rows.length === 0 ? (
+        <p>{text.none}</p>
+      ) : (
+        found.value.length === 0 && <p role="status">{text.noneFound}</p>
+      )}
       {shown.length > 0 && (
         <table class="seats-table">
           <thead>
@@ -182,7 +188,9 @@ export function Section(): JSX.Element {
                   </td>
                   <th scope="rowgroup" colSpan={4}>
                     {name}
-                    {all.floors.get(name) ? <small> · {text.onFloor(all.floors.get(name) ?? '')}</small> : null}
+                    {all.floors.get(name) ? (
+                      <small> · {text.onFloor(all.floors.get(name) ?? '')}</small>
+                    ) : null}
                   </th>
                 </tr>
                 {rows.map((r) => (

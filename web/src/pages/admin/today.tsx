@@ -29,7 +29,10 @@ function Today({ branch: b }: { branch: Settings }): JSX.Element {
   const text = ts().admin.now
   const today = dateOf(minute.value, b.timezone)
   const opening = useLoaded(loadPublic, b.code)
-  const usage = useLoaded(() => readUsage({ from: today, to: today, branch: b.code, area: '' }, 'HOUR'), b.code + today)
+  const usage = useLoaded(
+    () => readUsage({ from: today, to: today, branch: b.code, area: '' }, 'HOUR'),
+    b.code + today,
+  )
   const query = { branch: b.code }
   const closures = useLoaded(() => call(api.GET('/v1/admin/closures', { params: { query } })), b.code)
   const policies = useLoaded(() => call(api.GET('/v1/admin/policies')), b.code)
@@ -43,11 +46,19 @@ function Today({ branch: b }: { branch: Settings }): JSX.Element {
     <>
       <Now branch={b} counts={counts.value} />
       <nav class="row quick" aria-label={text.actions}>
-        <Link class="button main" href={adminPath('closures', { new: '1' })}>{ts().hours.newClosure}</Link>
-        <Link class="button" href={adminPath('announcement')}>{text.announce}</Link>
-        <Link class="button" href="/desk">{text.desk}</Link>
+        <Link class="button main" href={adminPath('closures', { new: '1' })}>
+          {ts().hours.newClosure}
+        </Link>
+        <Link class="button" href={adminPath('announcement')}>
+          {text.announce}
+        </Link>
+        <Link class="button" href="/desk">
+          {text.desk}
+        </Link>
       </nav>
-      <Wait of={usage} zone={b.timezone}>{(u) => <Arrivals usage={u} branch={b} today={today} />}</Wait>
+      <Wait of={usage} zone={b.timezone}>
+        {(u) => <Arrivals usage={u} branch={b} today={today} />}
+      </Wait>
       <div class="today-cards">
         <ClosureList branch={b} closures={closures} />
         <section class="card" aria-labelledby="announcement-title">
@@ -57,7 +68,9 @@ function Today({ branch: b }: { branch: Settings }): JSX.Element {
         </section>
         <section class="card" aria-labelledby="policies-title">
           <h2 id="policies-title">{text.policies}</h2>
-          <Wait of={policies}>{({ policies: all }) => <PolicyList all={all} code={b.code} today={today} />}</Wait>
+          <Wait of={policies}>
+            {({ policies: all }) => <PolicyList all={all} code={b.code} today={today} />}
+          </Wait>
           <Link href={adminPath('policies')}>{text.allPolicies}</Link>
         </section>
       </div>
@@ -91,11 +104,20 @@ function Now({ branch: b, counts }: { branch: Settings; counts: Counts | undefin
 
 function openText(b: Schema<'Branch'>): string {
   const text = ts().admin.now
-  if (b.open) return b.closesAt === undefined ? text.alwaysOpen : text.openUntil(dayAndClock(b.closesAt, b.timezone))
+  if (b.open)
+    return b.closesAt === undefined ? text.alwaysOpen : text.openUntil(dayAndClock(b.closesAt, b.timezone))
   return b.opensAt === undefined ? text.closed : text.opensAt(dayAndClock(b.opensAt, b.timezone))
 }
 
-function Arrivals({ usage, branch: b, today }: { usage: Usage; branch: Settings; today: string }): JSX.Element {
+function Arrivals({
+  usage,
+  branch: b,
+  today,
+}: {
+  usage: Usage
+  branch: Settings
+  today: string
+}): JSX.Element {
   const text = ts().reports
   const rows = usage.rows
   if (rows.every((r) => figuresOf(r).checkIns + r.noShows === 0)) {

@@ -11,7 +11,13 @@ import { Field, faultOf } from '../../ui/field.tsx'
 import { Fault } from '../../ui/problem.tsx'
 
 /** DeskFault is Fault with the texts for staff: "the person", and not "you". */
-export function DeskFault({ problem, zone }: { problem: Problem | undefined; zone?: string }): JSX.Element | null {
+export function DeskFault({
+  problem,
+  zone,
+}: {
+  problem: Problem | undefined
+  zone?: string
+}): JSX.Element | null {
   if (problem === undefined) return null
   const text = (ts().desk.errors as Readonly<Record<string, string>>)[problem.reason]
   if (text === undefined)
@@ -26,7 +32,10 @@ export function DeskFault({ problem, zone }: { problem: Problem | undefined; zon
 /** spanOf returns the window of a reservation, such as "10:00 to 12:00" today. */
 export function spanOf(r: { startTime?: string; endTime?: string; seat?: { branch: string } }): string {
   const zone = zoneOf(r.seat?.branch)
-  return t().common.span(dayAndClock(r.startTime ?? '', zone), endOf(r.startTime ?? '', r.endTime ?? '', zone))
+  return t().common.span(
+    dayAndClock(r.startTime ?? '', zone),
+    endOf(r.startTime ?? '', r.endTime ?? '', zone),
+  )
 }
 
 /** endOf returns the end of a window: the time of day, with its date if it is on another day than the start. */
@@ -50,7 +59,11 @@ interface ReasonFieldProps {
 export function ReasonField({ value, problem, seen }: ReasonFieldProps): JSX.Element {
   const text = ts().desk
   return (
-    <Field label={text.reason} hint={seen ? text.reasonSeen : text.reasonAudit} fault={faultOf(problem, 'reason')}>
+    <Field
+      label={text.reason}
+      hint={seen ? text.reasonSeen : text.reasonAudit}
+      fault={faultOf(problem, 'reason')}
+    >
       {(attributes) => (
         <input
           {...attributes}
@@ -120,7 +133,12 @@ export function Act({
         <DeskFault problem={problem} {...(zone === undefined ? {} : { zone })} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind={danger ? 'danger' : 'main'} busy={action.busy.value} disabled={disabled}>
+          <Button
+            type="submit"
+            kind={danger ? 'danger' : 'main'}
+            busy={action.busy.value}
+            disabled={disabled}
+          >
             {confirm}
           </Button>
         </div>

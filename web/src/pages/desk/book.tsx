@@ -29,7 +29,9 @@ interface Props {
 export function BookFor({ person, onClose, onBooked }: Props): JSX.Element {
   const text = ts().desk
   const code = useSignal(
-    scope.value.some((b) => b.code === deskBranch.value?.code) ? deskBranch.value?.code : scope.value[0]?.code,
+    scope.value.some((b) => b.code === deskBranch.value?.code)
+      ? deskBranch.value?.code
+      : scope.value[0]?.code,
   )
   const zone = scope.value.find((b) => b.code === code.value)?.timezone ?? 'UTC'
   const later = useSignal(false)
@@ -309,7 +311,9 @@ function useSeats(
 async function readSeats(code: string, window: { startTime: string; endTime: string }): Promise<Seat[]> {
   const seats: Seat[] = []
   for (let pageToken = ''; ;) {
-    const page = await call(api.GET('/v1/seats', { params: { query: { branch: code, ...window, pageToken } } }))
+    const page = await call(
+      api.GET('/v1/seats', { params: { query: { branch: code, ...window, pageToken } } }),
+    )
     seats.push(...page.seats)
     if (page.nextPageToken === '') return seats
     pageToken = page.nextPageToken

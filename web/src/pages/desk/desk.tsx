@@ -34,7 +34,8 @@ export function View({ path }: { path: string }): JSX.Element {
         <h1>{text.title}</h1>
         {account.value === null ? (
           <p>
-            {text.signIn} <Link href={`/login?next=${encodeURIComponent(here.value.path)}`}>{t().common.signIn}</Link>
+            {text.signIn}{' '}
+            <Link href={`/login?next=${encodeURIComponent(here.value.path)}`}>{t().common.signIn}</Link>
           </p>
         ) : (
           <p>{text.notStaff}</p>

@@ -54,7 +54,9 @@ export function Dialogs({ person, open, onDone, onClose }: DialogsProps): JSX.El
             title={text.checkInPerson(person.name, seatLabel(r))}
             confirm={text.checkIn}
             run={async (reason) => {
-              await call(api.POST('/v1/desk/reservations/{reservationId}:checkIn', { ...at, body: { reason } }))
+              await call(
+                api.POST('/v1/desk/reservations/{reservationId}:checkIn', { ...at, body: { reason } }),
+              )
               done(text.checkedIn(person.name, seatLabel(r)))
             }}
           />
@@ -68,7 +70,9 @@ export function Dialogs({ person, open, onDone, onClose }: DialogsProps): JSX.El
             text={text.checkOutText(seatLabel(r))}
             confirm={text.checkOut}
             run={async (reason) => {
-              await call(api.POST('/v1/desk/reservations/{reservationId}:checkOut', { ...at, body: { reason } }))
+              await call(
+                api.POST('/v1/desk/reservations/{reservationId}:checkOut', { ...at, body: { reason } }),
+              )
               done(text.checkedOut(person.name, seatLabel(r)))
             }}
           />

@@ -20,7 +20,11 @@ type Overview = Schema<'GetUserOverviewResponse'>
 type Reservation = Schema<'Reservation'>
 type Strike = Schema<'Strike'>
 
-const openStates = ['RESERVATION_STATUS_HELD', 'RESERVATION_STATUS_CONFIRMED', 'RESERVATION_STATUS_CHECKED_IN']
+const openStates = [
+  'RESERVATION_STATUS_HELD',
+  'RESERVATION_STATUS_CONFIRMED',
+  'RESERVATION_STATUS_CHECKED_IN',
+]
 
 /** PersonPage shows a person and acts for them. */
 export function PersonPage({ id }: { id: string }): JSX.Element {
@@ -63,7 +67,9 @@ export function PersonPage({ id }: { id: string }): JSX.Element {
   return (
     <>
       <p>
-        <Link href={back === null ? '/desk' : `/desk?branch=${encodeURIComponent(back)}`}>← {text.today}</Link>
+        <Link href={back === null ? '/desk' : `/desk?branch=${encodeURIComponent(back)}`}>
+          ← {text.today}
+        </Link>
       </p>
       {person === undefined && <h1>{text.person}</h1>}
       <DeskFault problem={problem.value} />
@@ -96,7 +102,9 @@ export function PersonPage({ id }: { id: string }): JSX.Element {
                           {text.checkIn}
                         </Button>
                       ) : (
-                        <small>{text.checkInFrom(dayAndClock(r.checkInOpensAt ?? '', zoneOf(r.seat?.branch)))}</small>
+                        <small>
+                          {text.checkInFrom(dayAndClock(r.checkInOpensAt ?? '', zoneOf(r.seat?.branch)))}
+                        </small>
                       ))}
                     {r.status === 'RESERVATION_STATUS_CHECKED_IN' ? (
                       <Button onClick={show({ kind: 'checkOut', reservation: r })}>{text.checkOut}</Button>
@@ -220,7 +228,13 @@ function Waitlist({ entries }: { entries: readonly Schema<'WaitlistEntry'>[] }):
   )
 }
 
-function Strikes({ strikes, onForgive }: { strikes: readonly Strike[]; onForgive: (s: Strike) => void }): JSX.Element {
+function Strikes({
+  strikes,
+  onForgive,
+}: {
+  strikes: readonly Strike[]
+  onForgive: (s: Strike) => void
+}): JSX.Element {
   const text = ts().desk
   const state = (s: Strike): string => {
     const zone = zoneOf(s.branch)
@@ -253,7 +267,13 @@ function strikeTitle(s: Strike): string {
 }
 
 /** More has the changes of librarians and admins. */
-function More({ person, onOpen }: { person: Schema<'Person'>; onOpen: (o: Open) => void }): JSX.Element | null {
+function More({
+  person,
+  onOpen,
+}: {
+  person: Schema<'Person'>
+  onOpen: (o: Open) => void
+}): JSX.Element | null {
   const text = ts().desk
   const problem = useSignal<Problem | undefined>(undefined)
   if (!isLibrarian.value) return null
@@ -263,7 +283,9 @@ function More({ person, onOpen }: { person: Schema<'Person'>; onOpen: (o: Open) 
     try {
       const params = { path: { userId: person.id } }
       const body = { reason: text.preview, validateOnly: true }
-      const { reservations, entries } = await call(api.POST('/v1/desk/users/{userId}:close', { params, body }))
+      const { reservations, entries } = await call(
+        api.POST('/v1/desk/users/{userId}:close', { params, body }),
+      )
       onOpen({ kind: 'close', reservations, entries })
     } catch (e) {
       problem.value = asProblem(e)
@@ -273,7 +295,9 @@ function More({ person, onOpen }: { person: Schema<'Person'>; onOpen: (o: Open) 
     <section class="card">
       <h2>{text.more}</h2>
       <div class="row">
-        <Button onClick={() => onOpen({ kind: 'suspend' })}>{suspended ? text.changeSuspension : text.suspend}</Button>
+        <Button onClick={() => onOpen({ kind: 'suspend' })}>
+          {suspended ? text.changeSuspension : text.suspend}
+        </Button>
         {suspended && <Button onClick={() => onOpen({ kind: 'lift' })}>{text.lift}</Button>}
         {isAdmin.value && person.id !== account.value?.user.id && (
           <Button kind="danger" onClick={() => void askToClose()}>

@@ -22,7 +22,9 @@ const remembered = 'dlsms.desk'
 export const branch = computed(() => {
   const code = here.value.query.get('branch')
   const last = localStorage.getItem(remembered)
-  return branches.value.find((b) => b.code === code) ?? scope.value.find((b) => b.code === last) ?? scope.value[0]
+  return (
+    branches.value.find((b) => b.code === code) ?? scope.value.find((b) => b.code === last) ?? scope.value[0]
+  )
 })
 
 /** chooseBranch shows another branch, now and at the next visit. */

@@ -149,7 +149,13 @@ function linksOf(list: HTMLElement | null): HTMLAnchorElement[] {
 }
 
 /** move moves the focus in the list of results. Above the first one is the field. */
-function move(e: KeyboardEvent, list: HTMLElement | null, at: number, by: number, field: HTMLElement | null): void {
+function move(
+  e: KeyboardEvent,
+  list: HTMLElement | null,
+  at: number,
+  by: number,
+  field: HTMLElement | null,
+): void {
   const links = linksOf(list)
   if (links.length === 0) return
   e.preventDefault()

@@ -65,7 +65,9 @@ export function Today(): JSX.Element {
 
   const chosen = scope.value.some((b) => b.code === code)
   const groups = groupsOf(list.value ?? [], now)
-  const shown = (list.value ?? []).filter((a) => groups[filter.value].has(idOf(a)) || touched.value.has(idOf(a)))
+  const shown = (list.value ?? []).filter(
+    (a) => groups[filter.value].has(idOf(a)) || touched.value.has(idOf(a)),
+  )
   const choose = (f: Filter): void => {
     filter.value = f
     touched.value = new Set()
@@ -128,7 +130,13 @@ export function Today(): JSX.Element {
         <>
           <div class="chips" role="group" aria-label={text.show}>
             {(['current', 'late', 'here', 'all'] as const).map((f) => (
-              <button key={f} type="button" class="chip" aria-pressed={filter.value === f} onClick={() => choose(f)}>
+              <button
+                key={f}
+                type="button"
+                class="chip"
+                aria-pressed={filter.value === f}
+                onClick={() => choose(f)}
+              >
                 {text[f](groups[f].size)}
               </button>
             ))}
@@ -188,7 +196,9 @@ function groupsOf(list: readonly Arrival[], now: number): Record<Filter, Readonl
   const ids = (f: (r: Schema<'Reservation'>) => boolean): ReadonlySet<string> =>
     new Set(list.filter((a) => a.reservation !== undefined && f(a.reservation)).map(idOf))
   return {
-    current: ids((r) => r.status === 'RESERVATION_STATUS_CONFIRMED' || r.status === 'RESERVATION_STATUS_CHECKED_IN'),
+    current: ids(
+      (r) => r.status === 'RESERVATION_STATUS_CONFIRMED' || r.status === 'RESERVATION_STATUS_CHECKED_IN',
+    ),
     late: ids((r) => isLate(r, now)),
     here: ids((r) => r.status === 'RESERVATION_STATUS_CHECKED_IN'),
     all: ids(() => true),
@@ -258,7 +268,9 @@ function Row({ arrival, zone, now, onChange }: RowProps): JSX.Element | null {
           : await call(api.POST('/v1/desk/reservations/{reservationId}:checkOut', options))
       if (reservation !== undefined) onChange(reservation)
       notify(
-        verb === 'checkIn' ? text.checkedIn(arrival.name, seatLabel(r)) : text.checkedOut(arrival.name, seatLabel(r)),
+        verb === 'checkIn'
+          ? text.checkedIn(arrival.name, seatLabel(r))
+          : text.checkedOut(arrival.name, seatLabel(r)),
       )
     })
   }
@@ -333,7 +345,9 @@ export function StatusTag({ reservation: r, zone, now }: StatusProps): JSX.Eleme
     case 'RESERVATION_STATUS_CHECKED_IN':
       return (
         <span class="tag free">
-          {r.checkedInAt === undefined ? t().common.status[r.status] : text.checkedInAt(clock(r.checkedInAt, zone))}
+          {r.checkedInAt === undefined
+            ? t().common.status[r.status]
+            : text.checkedInAt(clock(r.checkedInAt, zone))}
         </span>
       )
     case 'RESERVATION_STATUS_COMPLETED':

@@ -26,7 +26,10 @@ export interface Codes {
 }
 
 /** checkIn checks the user in. */
-export function checkIn(id: string, codes: Codes = { presenceCode: '', labelCode: '' }): Promise<Reservation> {
+export function checkIn(
+  id: string,
+  codes: Codes = { presenceCode: '', labelCode: '' },
+): Promise<Reservation> {
   const params = { path: { reservationId: id } }
   return act(call(api.POST('/v1/reservations/{reservationId}:checkIn', { params, body: codes })))
 }
@@ -47,5 +50,7 @@ export function extend(id: string, endTime: string): Promise<Reservation> {
 /** checkExtension fails with the problem that an extension would have. It changes nothing. */
 export async function checkExtension(id: string, endTime: string): Promise<void> {
   const params = { path: { reservationId: id } }
-  await call(api.POST('/v1/reservations/{reservationId}:extend', { params, body: { endTime, validateOnly: true } }))
+  await call(
+    api.POST('/v1/reservations/{reservationId}:extend', { params, body: { endTime, validateOnly: true } }),
+  )
 }

@@ -23,7 +23,10 @@ export function CheckIn({ reservation: r }: { reservation: Reservation }): JSX.E
   if (now.value < opens) {
     return (
       <p>
-        {m.checkInOpens(clock(opens, zone))} <span role="timer" class="timer">({countdown(opens - now.value)})</span>
+        {m.checkInOpens(clock(opens, zone))}{' '}
+        <span role="timer" class="timer">
+          ({countdown(opens - now.value)})
+        </span>
       </p>
     )
   }
@@ -31,7 +34,10 @@ export function CheckIn({ reservation: r }: { reservation: Reservation }): JSX.E
   return (
     <div class="stack">
       <p class="deadline">
-        {m.checkInCloses(clock(closes, zone))} <span role="timer" class="timer">{countdown(closes - now.value)}</span>
+        {m.checkInCloses(clock(closes, zone))}{' '}
+        <span role="timer" class="timer">
+          {countdown(closes - now.value)}
+        </span>
       </p>
       {account.value && <How reservation={r} />}
     </div>
@@ -48,21 +54,27 @@ function How({ reservation: r }: { reservation: Reservation }): JSX.Element {
       return (
         <>
           <p>{m.needsLabel}</p>
-          <Link href={scan} class="button main">{m.scanLabel}</Link>
+          <Link href={scan} class="button main">
+            {m.scanLabel}
+          </Link>
         </>
       )
     case 'CHECK_IN_RULE_SEAT_AND_SCREEN':
       return (
         <>
           <p>{m.needsBoth}</p>
-          <Link href={scan} class="button main">{m.scanBoth}</Link>
+          <Link href={scan} class="button main">
+            {m.scanBoth}
+          </Link>
         </>
       )
     case 'CHECK_IN_RULE_SCREEN':
       return (
         <>
           <p>{m.needsScreen}</p>
-          <Link href={scan} class="button main">{m.scanScreen}</Link>
+          <Link href={scan} class="button main">
+            {m.scanScreen}
+          </Link>
           <Digits reservation={r} />
         </>
       )
@@ -83,7 +95,8 @@ function CheckInButton({ reservation: r }: { reservation: Reservation }): JSX.El
             void run(async () => {
               await checkIn(r.id)
               notify(t().me.checkedIn(r.seat?.label ?? ''))
-            })}
+            })
+          }
         >
           {t().me.checkIn}
         </Button>
@@ -146,7 +159,9 @@ export function DigitsField({ value, onInput, busy }: DigitsProps): JSX.Element 
             value={value}
             onInput={(e) => onInput(e.currentTarget.value)}
           />
-          <Button type="submit" busy={busy}>{m.checkIn}</Button>
+          <Button type="submit" busy={busy}>
+            {m.checkIn}
+          </Button>
         </div>
       )}
     </Field>

@@ -30,7 +30,8 @@ export function Confirm({ title, children, action, zone, run, onClose }: Confirm
           onClick={() =>
             void doing.run(run).then((done) => {
               if (done) onClose()
-            })}
+            })
+          }
         >
           {action}
         </Button>

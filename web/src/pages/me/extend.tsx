@@ -16,7 +16,13 @@ import { ms, shortLength } from './times.ts'
 const steps = [15, 30, 60, 90, 120] // minutes
 
 /** Extend lets the user choose a later end, among those that the library allows now. */
-export function Extend({ reservation: r, onDone }: { reservation: Reservation; onDone: () => void }): JSX.Element {
+export function Extend({
+  reservation: r,
+  onDone,
+}: {
+  reservation: Reservation
+  onDone: () => void
+}): JSX.Element {
   const possible = useSignal<readonly number[] | undefined>(undefined)
   const refused = useSignal<Problem | undefined>(undefined)
   const { busy, problem, run } = useAction()
@@ -43,7 +49,11 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
   useEffect(() => ref.current?.focus({ preventScroll: true }), [known])
 
   if (possible.value === undefined) {
-    return <div ref={ref} tabIndex={-1} class="loading" role="status">{m.extendLooking}</div>
+    return (
+      <div ref={ref} tabIndex={-1} class="loading" role="status">
+        {m.extendLooking}
+      </div>
+    )
   }
   if (possible.value.length === 0) {
     const reason = refused.value?.reason
@@ -55,7 +65,9 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
           <Fault problem={refused.value} zone={zone} />
         )}
         <div class="row">
-          <Link href={`/?branch=${encodeURIComponent(r.seat?.branch ?? '')}`} class="button">{m.otherSeat}</Link>
+          <Link href={`/?branch=${encodeURIComponent(r.seat?.branch ?? '')}`} class="button">
+            {m.otherSeat}
+          </Link>
           <Button onClick={onDone}>{t().common.back}</Button>
         </div>
       </div>
@@ -76,7 +88,8 @@ export function Extend({ reservation: r, onDone }: { reservation: Reservation; o
                 await extend(r.id, new Date(to).toISOString())
                 notify(t().me.extended(clock(to, zone)))
                 onDone()
-              })}
+              })
+            }
           >
             {t().common.until(clock(to, zone))} <small>+{shortLength(to - end)}</small>
           </button>
@@ -93,10 +106,14 @@ async function choices(r: Reservation): Promise<{ ends: number[]; refused: Probl
   const end = ms(r.endTime)
   const candidates = steps.map((minutes) => end + minutes * 60_000)
   const closing = ms(branchOf(r.seat?.branch)?.closesAt)
-  if (closing > end && closing < end + 4 * 3_600_000 && !candidates.includes(closing)) candidates.push(closing)
+  if (closing > end && closing < end + 4 * 3_600_000 && !candidates.includes(closing))
+    candidates.push(closing)
   candidates.sort((a, b) => a - b)
   const answers = await Promise.all(
     candidates.map((to) => checkExtension(r.id, new Date(to).toISOString()).then(() => undefined, asProblem)),
   )
-  return { ends: candidates.filter((_, i) => answers[i] === undefined), refused: answers.find((a) => a !== undefined) }
+  return {
+    ends: candidates.filter((_, i) => answers[i] === undefined),
+    refused: answers.find((a) => a !== undefined),
+  }
 }

@@ -17,7 +17,8 @@ export function useKeptFocus(): void {
   useEffect(() => {
     // The parts of the page below this component are drawn by the next frame.
     const frame = requestAnimationFrame(() => {
-      if (last.current === null || last.current.isConnected || document.activeElement !== document.body) return
+      if (last.current === null || last.current.isConnected || document.activeElement !== document.body)
+        return
       const heading = document.querySelector<HTMLElement>('main h1')
       if (heading === null) return
       heading.tabIndex = -1

@@ -56,15 +56,21 @@ export function History(): JSX.Element {
     <section aria-labelledby="history">
       <h2 id="history">{m.history}</h2>
       {items.value === undefined && problem.value === undefined && (
-        <p class="loading" role="status">{t().common.loading}</p>
+        <p class="loading" role="status">
+          {t().common.loading}
+        </p>
       )}
       {items.value?.length === 0 && <p class="quiet">{m.historyEmpty}</p>}
       <ul class="plain-list history">
-        {(items.value ?? []).map((r) => <Past key={r.id} reservation={r} />)}
+        {(items.value ?? []).map((r) => (
+          <Past key={r.id} reservation={r} />
+        ))}
       </ul>
       <Fault problem={problem.value ?? more.problem.value} />
       {next.value !== '' && (
-        <Button busy={more.busy.value} onClick={() => void more.run(readMore)}>{t().common.more}</Button>
+        <Button busy={more.busy.value} onClick={() => void more.run(readMore)}>
+          {t().common.more}
+        </Button>
       )}
     </section>
   )
@@ -95,7 +101,12 @@ function Past({ reservation: r }: { reservation: Reservation }): JSX.Element {
       <p class="quiet">
         <small>
           <Place seat={r.seat} />
-          {r.checkedInAt !== undefined && <> · {m.checkedInAt(clock(r.checkedInAt, zone))} {proof(r)}</>}
+          {r.checkedInAt !== undefined && (
+            <>
+              {' '}
+              · {m.checkedInAt(clock(r.checkedInAt, zone))} {proof(r)}
+            </>
+          )}
           {early && <> · {m.leftAt(clock(r.endedAt ?? '', zone))}</>}
         </small>
       </p>

@@ -56,7 +56,9 @@ export function View(): JSX.Element {
     <div class="my-seats">
       <h1>{t().me.title}</h1>
       {(!zonesKnown || (user === undefined && mine.value === undefined)) && (
-        <p class="loading" role="status">{t().common.loading}</p>
+        <p class="loading" role="status">
+          {t().common.loading}
+        </p>
       )}
       {user === null && mine.value === undefined && <SignedOut />}
       {zonesKnown && mine.value !== undefined && <Seats />}
@@ -72,15 +74,24 @@ function SignedOut(): JSX.Element {
     <section class="card">
       <p>{t().me.signIn}</p>
       <div class="row">
-        <Link href="/login?next=/me" class="button main">{t().common.signIn}</Link>
-        <Link href="/register?next=/me" class="button">{t().common.register}</Link>
+        <Link href="/login?next=/me" class="button main">
+          {t().common.signIn}
+        </Link>
+        <Link href="/register?next=/me" class="button">
+          {t().common.register}
+        </Link>
       </div>
     </section>
   )
 }
 
 function Loading(): JSX.Element {
-  if (mineProblem.value === undefined) return <p class="loading" role="status">{t().common.loading}</p>
+  if (mineProblem.value === undefined)
+    return (
+      <p class="loading" role="status">
+        {t().common.loading}
+      </p>
+    )
   return (
     <>
       <Fault problem={mineProblem.value} />
@@ -102,27 +113,41 @@ function Seats(): JSX.Element {
     <>
       <AsOf />
       <Suspension />
-      {offered.map((e) => <Offer key={e.id} entry={e} />)}
+      {offered.map((e) => (
+        <Offer key={e.id} entry={e} />
+      ))}
       {current !== undefined && <Present key={current.id} reservation={current} />}
       {nothing && (
         <section class="card empty">
           <p>{m.empty}</p>
           <div class="row">
-            <Link href="/" class="button main">{m.find}</Link>
-            <Link href="/scan" class="button">{m.sitDown}</Link>
+            <Link href="/" class="button main">
+              {m.find}
+            </Link>
+            <Link href="/scan" class="button">
+              {m.sitDown}
+            </Link>
           </div>
         </section>
       )}
       {later.length > 0 && (
         <section aria-labelledby="coming">
           <h2 id="coming">{m.coming}</h2>
-          <ul class="plain-list">{later.map((r) => <Coming key={r.id} reservation={r} />)}</ul>
+          <ul class="plain-list">
+            {later.map((r) => (
+              <Coming key={r.id} reservation={r} />
+            ))}
+          </ul>
         </section>
       )}
       {waiting.length > 0 && (
         <section aria-labelledby="waitlist">
           <h2 id="waitlist">{m.waitlist}</h2>
-          <ul class="plain-list">{waiting.map((e) => <Waiting key={e.id} entry={e} />)}</ul>
+          <ul class="plain-list">
+            {waiting.map((e) => (
+              <Waiting key={e.id} entry={e} />
+            ))}
+          </ul>
         </section>
       )}
     </>
@@ -135,7 +160,12 @@ function AsOf(): JSX.Element | null {
   if (m === undefined || (mineFresh.value && mineProblem.value === undefined)) return null
   const zone = zoneOf(m.reservations[0]?.seat?.branch)
   const failed = mineProblem.value !== undefined || account.value === null
-  if (!failed) return <p class="loading" role="status">{t().common.loading}</p>
+  if (!failed)
+    return (
+      <p class="loading" role="status">
+        {t().common.loading}
+      </p>
+    )
   return (
     <p class="as-of" role="status">
       {t().me.asOf(dayAndClock(m.asOf, zone))}{' '}
@@ -154,9 +184,15 @@ function Coming({ reservation: r }: { reservation: Reservation }): JSX.Element {
       <div>
         <h3>{m.seat(r.seat?.label ?? '')}</h3>
         <p>{span(r.startTime, r.endTime, zone)}</p>
-        <p><small><Place seat={r.seat} /></small></p>
+        <p>
+          <small>
+            <Place seat={r.seat} />
+          </small>
+        </p>
         {now.value < opens - 3_600_000 ? (
-          <p><small>{m.checkInFromTo(clock(opens, zone), clock(ms(r.checkInDeadline), zone))}</small></p>
+          <p>
+            <small>{m.checkInFromTo(clock(opens, zone), clock(ms(r.checkInDeadline), zone))}</small>
+          </p>
         ) : (
           <CheckIn reservation={r} />
         )}

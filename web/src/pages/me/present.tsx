@@ -31,7 +31,9 @@ export function Present({ reservation: r }: { reservation: Reservation }): JSX.E
         <h2 id={`present-${r.id}`}>{t().me.seat(r.seat?.label ?? '')}</h2>
         <span class={`tag ${here ? 'free' : 'mine'}`}>{c.status[r.status]}</span>
       </header>
-      <p><Place seat={r.seat} /></p>
+      <p>
+        <Place seat={r.seat} />
+      </p>
       <p>{span(r.startTime, r.endTime, zone)}</p>
       {here ? <Stay reservation={r} /> : <CheckIn reservation={r} />}
       {account.value && <Actions reservation={r} />}
@@ -46,7 +48,10 @@ function Stay({ reservation: r }: { reservation: Reservation }): JSX.Element {
   const left = Math.max(0, end - now.value)
   return (
     <div class="time-left">
-      <span role="timer" class="timer large">{countdown(left)}</span> {t().me.left}
+      <span role="timer" class="timer large">
+        {countdown(left)}
+      </span>{' '}
+      {t().me.left}
       <progress max={Math.max(1, end - start)} value={left} aria-hidden="true" />
     </div>
   )

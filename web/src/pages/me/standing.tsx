@@ -40,12 +40,16 @@ export function Strikes(): JSX.Element | null {
   return (
     <section aria-labelledby="strikes">
       <h2 id="strikes">{m.strikes}</h2>
-      <p>{m.strikesText(counting)} {s.askAtBranch !== '' && m.ask(nameOf(s.askAtBranch))}</p>
+      <p>
+        {m.strikesText(counting)} {s.askAtBranch !== '' && m.ask(nameOf(s.askAtBranch))}
+      </p>
       <ul class="plain-list history">
         {s.strikes.map((strike) => (
           <li key={strike.id}>
             <p>{m.strikeAt(dayAndClock(ms(strike.at), zoneOf(strike.branch)), nameOf(strike.branch))}</p>
-            <p class="quiet"><small>{state(strike)}</small></p>
+            <p class="quiet">
+              <small>{state(strike)}</small>
+            </p>
           </li>
         ))}
       </ul>

@@ -22,9 +22,13 @@ export function spanWithDay(from: string | undefined, to: string | undefined, zo
 /** shortLength returns a length of time, such as "1 hr 30 min". */
 export function shortLength(milliseconds: number): string {
   const minutes = Math.max(0, Math.round(milliseconds / 60_000))
-  const unit = (n: number, name: string): string => number(n, { style: 'unit', unit: name, unitDisplay: 'short' })
+  const unit = (n: number, name: string): string =>
+    number(n, { style: 'unit', unit: name, unitDisplay: 'short' })
   const parts = [[Math.floor(minutes / 60), 'hour'] as const, [minutes % 60, 'minute'] as const]
-  return parts.filter(([n]) => n > 0).map(([n, name]) => unit(n, name)).join(' ')
+  return parts
+    .filter(([n]) => n > 0)
+    .map(([n, name]) => unit(n, name))
+    .join(' ')
 }
 
 /**

@@ -28,11 +28,16 @@ export function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
         <h2 id={`offer-${e.id}`}>{m.offerTitle(label)}</h2>
         <span class="tag warn">{t().common.status.RESERVATION_STATUS_HELD}</span>
       </header>
-      <p><Place seat={e.seat} /></p>
+      <p>
+        <Place seat={e.seat} />
+      </p>
       <p>{span(e.startTime, e.endTime, zone)}</p>
       {open ? (
         <p class="deadline">
-          {m.offerUntil(clock(expires, zone))} <span role="timer" class="timer">{countdown(expires - now.value)}</span>
+          {m.offerUntil(clock(expires, zone))}{' '}
+          <span role="timer" class="timer">
+            {countdown(expires - now.value)}
+          </span>
         </p>
       ) : (
         <p>{t().errors.OFFER_EXPIRED}</p>
@@ -46,7 +51,8 @@ export function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
               void claiming.run(async () => {
                 await claim(e.id)
                 notify(t().me.claimed(label))
-              })}
+              })
+            }
           >
             {m.claim}
           </Button>
@@ -56,7 +62,8 @@ export function Offer({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
               void declining.run(async () => {
                 await leaveWaitlist(e.id)
                 notify(t().me.declined(label))
-              })}
+              })
+            }
           >
             {m.decline}
           </Button>
@@ -78,7 +85,11 @@ export function Waiting({ entry: e }: { entry: WaitlistEntry }): JSX.Element {
       <div>
         <h3>{m.seat(label)}</h3>
         <p>{span(e.startTime, e.endTime, zone)}</p>
-        <p><small><Place seat={e.seat} /></small></p>
+        <p>
+          <small>
+            <Place seat={e.seat} />
+          </small>
+        </p>
         <p>{m.position(e.position)}</p>
       </div>
       {account.value && (

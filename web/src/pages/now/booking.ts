@@ -44,7 +44,8 @@ export function rulesOf(branch: string, area: string): Rules {
 
 /** learn keeps the limits that WINDOW_NOT_ALLOWED has in its metadata. */
 export function learn(branch: string, area: string, metadata: Readonly<Record<string, string>>): void {
-  const ms = (name: string, otherwise: number): number => Number(metadata[name] ?? Number.NaN) * 1000 || otherwise
+  const ms = (name: string, otherwise: number): number =>
+    Number(metadata[name] ?? Number.NaN) * 1000 || otherwise
   const learnt: Rules = {
     least: ms('min_reservation', standardRules.least),
     most: ms('max_reservation', standardRules.most),
@@ -128,7 +129,9 @@ async function explain(mine: number, request: SeatRequest): Promise<void> {
 }
 
 /** checkRequest returns every rule that a request would break now; undefined: it is not known. */
-export async function checkRequest(request: SeatRequest): Promise<Schema<'CheckReservationResponse'> | undefined> {
+export async function checkRequest(
+  request: SeatRequest,
+): Promise<Schema<'CheckReservationResponse'> | undefined> {
   try {
     const startTime = request.from === undefined ? {} : { startTime: iso(request.from) }
     const query = { seatId: request.seat, ...startTime, endTime: iso(request.to) }

@@ -121,7 +121,9 @@ export const closesAt = computed(() => {
 const closing = computed(() => {
   const { from, to } = chosen.value ?? { from: minute.value, to: minute.value + 60_000 }
   return (branch.value?.closures ?? [])
-    .filter((c) => Date.parse(c.startTime ?? '') < to && (c.endTime === undefined || Date.parse(c.endTime) > from))
+    .filter(
+      (c) => Date.parse(c.startTime ?? '') < to && (c.endTime === undefined || Date.parse(c.endTime) > from),
+    )
     .map((c) => c.id)
     .join()
 })

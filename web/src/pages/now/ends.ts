@@ -20,12 +20,16 @@ export function ends(start: number, limit: number, rules: Rules, zone: string): 
   if (limit <= start + rules.most || rules.most <= 6 * 3_600_000) {
     // The end of the free time need not be on the grid, unless the library has one.
     const end =
-      limit <= start + rules.most && rules.step === 0 ? limit : midnight + Math.floor((last - midnight) / grid) * grid
+      limit <= start + rules.most && rules.step === 0
+        ? limit
+        : midnight + Math.floor((last - midnight) / grid) * grid
     if (possible(end)) found.push(end)
   }
   const sorted = [...new Set(found)].sort((a, b) => a - b)
   // Two ends that are almost the same are no choice.
-  return sorted.filter((end, i) => i === sorted.length - 1 || (sorted[i + 1] as number) - end >= 10 * minuteMs)
+  return sorted.filter(
+    (end, i) => i === sorted.length - 1 || (sorted[i + 1] as number) - end >= 10 * minuteMs,
+  )
 }
 
 /** preferred returns the end that is the closest to a length, but not longer by more than a quarter of an hour. */

@@ -62,7 +62,12 @@ export function TimeChoice(): JSX.Element {
         <button type="button" class="chip" aria-pressed={!later.value} onClick={chooseNow}>
           {n.atNow}
         </button>
-        <button type="button" class="chip" aria-pressed={later.value} onClick={() => !later.value && chooseLater()}>
+        <button
+          type="button"
+          class="chip"
+          aria-pressed={later.value}
+          onClick={() => !later.value && chooseLater()}
+        >
           {n.atLater}
         </button>
       </div>
@@ -89,7 +94,9 @@ export function TimeChoice(): JSX.Element {
                 value={start}
                 step={300}
                 required
-                onChange={(e) => e.currentTarget.value !== '' && set({ start: e.currentTarget.value.slice(0, 5) })}
+                onChange={(e) =>
+                  e.currentTarget.value !== '' && set({ start: e.currentTarget.value.slice(0, 5) })
+                }
               />
             )}
           </Field>
@@ -246,7 +253,8 @@ function opening(b: Branch): string {
     return open.value ? text : `${text}. ${n.closedThen}`
   }
   const now = openAt(b, minute.value)
-  if (now !== undefined) return now.to === Infinity ? n.openAlways : n.openUntil(dayAndClock(now.to, b.timezone))
+  if (now !== undefined)
+    return now.to === Infinity ? n.openAlways : n.openUntil(dayAndClock(now.to, b.timezone))
   const next = opensNext(b, minute.value)
   return next === undefined ? n.closed : n.closedOpens(dayAndClock(next, b.timezone))
 }

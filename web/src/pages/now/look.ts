@@ -63,7 +63,9 @@ export function words(s: Seat): string {
     }
     case 'taken':
       if (s.nextAvailableAt === undefined) return n.look.taken
-      return chosen.value === undefined ? n.takenUntil(time(s.nextAvailableAt)) : n.takenThen(time(s.nextAvailableAt))
+      return chosen.value === undefined
+        ? n.takenUntil(time(s.nextAvailableAt))
+        : n.takenThen(time(s.nextAvailableAt))
     default:
       return n.look[look]
   }

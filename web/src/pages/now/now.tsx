@@ -193,7 +193,9 @@ function tellChanges(): void {
     if (wasFree !== undefined && free !== wasFree) announce(free ? t().now.someFree : t().now.noneFree)
     wasFree = free
     // Many seats at once: the library has closed or opened something. The reason is in the branch.
-    const many = lastChanges.filter((c) => c.before !== undefined && c.before.available !== c.after?.available).length
+    const many = lastChanges.filter(
+      (c) => c.before !== undefined && c.before.available !== c.after?.available,
+    ).length
     if (many >= 10) void loadBranches().catch(() => {})
   })
 }

@@ -12,7 +12,9 @@ export function nextBest(lost: Seat, from: number, least: number, count: number)
     const there = places.get(s.id)
     const missing = lost.amenities.filter((a) => !s.amenities.includes(a)).length
     if (here === undefined || there === undefined) return missing * 1e6
-    return missing * 1e6 + (there.floor === here.floor ? 0 : 1e5) + Math.hypot(there.x - here.x, there.y - here.y)
+    return (
+      missing * 1e6 + (there.floor === here.floor ? 0 : 1e5) + Math.hypot(there.x - here.x, there.y - here.y)
+    )
   }
   return allSeats()
     .filter((s) => s.id !== lost.id && s.available && freeUntil(s) - from >= least)

@@ -90,7 +90,9 @@ export function OwnSeat({ id, onClose }: { id: string; onClose: () => void }): J
 
 async function checkIn(r: Reservation): Promise<void> {
   const path = { reservationId: r.id }
-  const answer = await call(api.POST('/v1/reservations/{reservationId}:checkIn', { params: { path }, body: {} }))
+  const answer = await call(
+    api.POST('/v1/reservations/{reservationId}:checkIn', { params: { path }, body: {} }),
+  )
   if (answer.reservation !== undefined) putReservation(answer.reservation)
 }
 
@@ -104,7 +106,8 @@ export function Failed({ failed }: { failed: In<'failed'> }): JSX.Element {
     if (problem.reason === 'WINDOW_NOT_ALLOWED' && s !== undefined) learn(s.branch, s.area, problem.metadata)
   }, [problem])
   const rules = rulesOf(s?.branch ?? branch.value?.code ?? '', s?.area ?? '')
-  const other = problem.reason === 'USER_BUSY' ? reservationAt('', request.from ?? Date.now(), request.to) : undefined
+  const other =
+    problem.reason === 'USER_BUSY' ? reservationAt('', request.from ?? Date.now(), request.to) : undefined
   return (
     <div class="fault" role="alert">
       <p>{problemText(problem, z)}</p>
@@ -113,7 +116,11 @@ export function Failed({ failed }: { failed: In<'failed'> }): JSX.Element {
       )}
       {other !== undefined && (
         <p>
-          {n.yourOther(other.seat?.label ?? '', dayAndClock(other.startTime ?? 0, z), clock(other.endTime ?? 0, z))}
+          {n.yourOther(
+            other.seat?.label ?? '',
+            dayAndClock(other.startTime ?? 0, z),
+            clock(other.endTime ?? 0, z),
+          )}
         </p>
       )}
       <p class="row">
@@ -135,11 +142,16 @@ export function Failed({ failed }: { failed: In<'failed'> }): JSX.Element {
           </Button>
         )}
         {problem.signedOut && (
-          <Link class="button" href={`/login?next=${encodeURIComponent(location.pathname + location.search)}`}>
+          <Link
+            class="button"
+            href={`/login?next=${encodeURIComponent(location.pathname + location.search)}`}
+          >
             {t().common.signIn}
           </Link>
         )}
-        {['SUSPENDED', 'BOOKING_NOT_ALLOWED', 'QUOTA_EXHAUSTED'].includes(problem.reason) && <small>{n.ask}</small>}
+        {['SUSPENDED', 'BOOKING_NOT_ALLOWED', 'QUOTA_EXHAUSTED'].includes(problem.reason) && (
+          <small>{n.ask}</small>
+        )}
       </p>
     </div>
   )

@@ -196,8 +196,11 @@ function Free({ s, careful }: Part): JSX.Element {
     let current = true
     void checkRequest(requestOf(s, window?.from, all.at(-1) ?? end)).then((check) => {
       if (!current || check === undefined) return
-      for (const r of check.broken) if (r.reason === 'WINDOW_NOT_ALLOWED') learn(s.branch, s.area, r.metadata ?? {})
-      broken.value = Object.fromEntries(check.broken.map((r) => [r.reason, r.metadata?.['suspended_until'] ?? '']))
+      for (const r of check.broken)
+        if (r.reason === 'WINDOW_NOT_ALLOWED') learn(s.branch, s.area, r.metadata ?? {})
+      broken.value = Object.fromEntries(
+        check.broken.map((r) => [r.reason, r.metadata?.['suspended_until'] ?? '']),
+      )
     })
     return () => {
       current = false
@@ -223,7 +226,8 @@ function Free({ s, careful }: Part): JSX.Element {
         kind="main"
         disabled={no !== ''}
         onClick={careful(() => {
-          if (picked.value !== 0) localStorage.setItem(lastDuration, String(Math.round((end - start) / 60_000)))
+          if (picked.value !== 0)
+            localStorage.setItem(lastDuration, String(Math.round((end - start) / 60_000)))
           void book(requestOf(s, window?.from, end))
         })}
       >
@@ -247,7 +251,8 @@ function Free({ s, careful }: Part): JSX.Element {
                   aria-label={n.until(time(e), long)}
                   onClick={() => (picked.value = e)}
                 >
-                  <strong>{dateOf(e, z) === dateOf(start, z) ? clock(e, z) : time(e)}</strong> <small>{long}</small>
+                  <strong>{dateOf(e, z) === dateOf(start, z) ? clock(e, z) : time(e)}</strong>{' '}
+                  <small>{long}</small>
                 </button>
               )
             })}
@@ -282,7 +287,12 @@ function busyWith(s: Seat, from: number, to: number): ComponentChildren {
   )
 }
 
-function requestOf(s: Seat, from: number | undefined, to: number, kind: SeatRequest['kind'] = 'book'): SeatRequest {
+function requestOf(
+  s: Seat,
+  from: number | undefined,
+  to: number,
+  kind: SeatRequest['kind'] = 'book',
+): SeatRequest {
   return { kind, seat: s.id, label: s.label, from, to }
 }
 
@@ -322,7 +332,9 @@ function Taken({ s, careful, lost }: Part & { lost: boolean }): JSX.Element {
                 <Button kind={i === 0 ? 'main' : 'plain'} onClick={careful(() => bookOther(other, end))}>
                   {n.bookOther(other.label, dayAndClock(end, z))}
                 </Button>{' '}
-                <small>{n.nearBy(other.area, other.amenities.map((a) => t().common.amenity[a]).join(', '))}</small>
+                <small>
+                  {n.nearBy(other.area, other.amenities.map((a) => t().common.amenity[a]).join(', '))}
+                </small>
               </li>
             )
           })}
@@ -406,7 +418,9 @@ function Line({
   const next = Date.parse(s.nextAvailableAt ?? '')
   const most = start + rulesOf(s.branch, s.area).most
   const end =
-    from !== undefined || Number.isNaN(next) || next < start + length - 15 * 60_000 ? start + length : next + length
+    from !== undefined || Number.isNaN(next) || next < start + length - 15 * 60_000
+      ? start + length
+      : next + length
   const to = Math.min(Math.ceil(end / 900_000) * 900_000, most)
   return (
     <section>

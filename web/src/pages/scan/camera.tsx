@@ -45,9 +45,13 @@ export function Camera({ onCode }: { onCode: (text: string) => boolean }): JSX.E
         </>
       ) : (
         <>
-          <Button kind="main" onClick={start}>{s.open}</Button>
+          <Button kind="main" onClick={start}>
+            {s.open}
+          </Button>
           {state.value !== 'off' && (
-            <p class="fault" role="alert">{s.problem[state.value as keyof typeof s.problem]}</p>
+            <p class="fault" role="alert">
+              {s.problem[state.value as keyof typeof s.problem]}
+            </p>
           )}
         </>
       )}

@@ -15,7 +15,9 @@ export function readCode(text: string): ScannedCode | undefined {
   const [, kind, rest] = /(?:^|\/)(?:([cs])\/)?([^/]*)$/i.exec(text.trim().replace(/[?#].*$/, '')) ?? []
   let code: string
   try {
-    code = decodeURIComponent(rest ?? '').replace(/[\s-]/g, '').toUpperCase()
+    code = decodeURIComponent(rest ?? '')
+      .replace(/[\s-]/g, '')
+      .toUpperCase()
   } catch {
     return undefined
   }

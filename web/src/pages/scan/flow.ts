@@ -234,7 +234,10 @@ export class Flow {
       return
     }
     try {
-      const done = await checkIn(r.id, { presenceCode: this.screen.value?.code ?? '', labelCode: this.label.value })
+      const done = await checkIn(r.id, {
+        presenceCode: this.screen.value?.code ?? '',
+        labelCode: this.label.value,
+      })
       this.screen.value = undefined
       this.label.value = ''
       this.wanted = ''
@@ -247,7 +250,11 @@ export class Flow {
         const screen = both || r.checkIn === 'CHECK_IN_RULE_SCREEN'
         if (seat || screen) {
           this.problem.value = problem
-          this.step.value = { kind: 'more', reservation: r, need: seat && this.label.value === '' ? 'seat' : 'screen' }
+          this.step.value = {
+            kind: 'more',
+            reservation: r,
+            need: seat && this.label.value === '' ? 'seat' : 'screen',
+          }
           return
         }
       }
@@ -272,7 +279,11 @@ export class Flow {
 
 function canCheckIn(r: Reservation): boolean {
   const time = Math.max(now.value, serverNow())
-  return r.status === 'RESERVATION_STATUS_CONFIRMED' && ms(r.checkInOpensAt) <= time && time < ms(r.checkInDeadline)
+  return (
+    r.status === 'RESERVATION_STATUS_CONFIRMED' &&
+    ms(r.checkInOpensAt) <= time &&
+    time < ms(r.checkInDeadline)
+  )
 }
 
 /** signedIn waits until the page knows whether there is a session. */
@@ -295,7 +306,9 @@ async function fresh(): Promise<void> {
 }
 
 async function reservation(id: string): Promise<Reservation> {
-  const answer = await call(api.GET('/v1/reservations/{reservationId}', { params: { path: { reservationId: id } } }))
+  const answer = await call(
+    api.GET('/v1/reservations/{reservationId}', { params: { path: { reservationId: id } } }),
+  )
   if (answer.reservation === undefined) throw Problem.offline()
   return answer.reservation
 }

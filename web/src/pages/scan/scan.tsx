@@ -48,10 +48,20 @@ export function View({ path }: { path: string }): JSX.Element {
     <div class="narrow">
       <h1>{t().scan.title}</h1>
       <Collected flow={flow} />
-      {flow.foreign.value && <p class="fault" role="alert">{t().scan.foreign}</p>}
-      {flow.wrongSeat.value !== '' && <p class="fault" role="alert">{t().scan.wrongSeat(flow.wrongSeat.value)}</p>}
+      {flow.foreign.value && (
+        <p class="fault" role="alert">
+          {t().scan.foreign}
+        </p>
+      )}
+      {flow.wrongSeat.value !== '' && (
+        <p class="fault" role="alert">
+          {t().scan.wrongSeat(flow.wrongSeat.value)}
+        </p>
+      )}
       <Fault problem={flow.problem.value} zone={flow.zone.value} />
-      <div ref={result}><Shown flow={flow} step={step} /></div>
+      <div ref={result}>
+        <Shown flow={flow} step={step} />
+      </div>
     </div>
   )
 }
@@ -59,9 +69,17 @@ export function View({ path }: { path: string }): JSX.Element {
 function Shown({ flow, step }: { flow: Flow; step: Step }): JSX.Element {
   switch (step.kind) {
     case 'working':
-      return <p class="loading" role="status">{t().common.working}</p>
+      return (
+        <p class="loading" role="status">
+          {t().common.working}
+        </p>
+      )
     case 'look':
-      return <Look flow={flow}><p>{t().scan.intro}</p></Look>
+      return (
+        <Look flow={flow}>
+          <p>{t().scan.intro}</p>
+        </Look>
+      )
     case 'sign-in':
       return <SignInStep flow={flow} step={step} />
     case 'choose':
@@ -73,7 +91,9 @@ function Shown({ flow, step }: { flow: Flow; step: Step }): JSX.Element {
         <section class="card">
           <h2>{t().me.seat(step.reservation.seat?.label ?? '')}</h2>
           <p>{t().me.checkInAtDesk(branchOf(step.reservation.seat?.branch)?.name ?? '')}</p>
-          <Link href="/me" class="button">{t().me.title}</Link>
+          <Link href="/me" class="button">
+            {t().me.title}
+          </Link>
         </section>
       )
     case 'done':
@@ -89,11 +109,20 @@ function Shown({ flow, step }: { flow: Flow; step: Step }): JSX.Element {
 function Collected({ flow }: { flow: Flow }): JSX.Element | null {
   if (flow.step.value.kind !== 'more') return null
   const s = t().scan
-  const have = [flow.label.value === '' ? '' : s.haveLabel, flow.screen.value === undefined ? '' : s.haveScreen]
+  const have = [
+    flow.label.value === '' ? '' : s.haveLabel,
+    flow.screen.value === undefined ? '' : s.haveScreen,
+  ]
   if (have.every((text) => text === '')) return null
   return (
     <ul class="plain-list collected">
-      {have.filter((text) => text !== '').map((text) => <li key={text}><span aria-hidden="true">✓</span> {text}</li>)}
+      {have
+        .filter((text) => text !== '')
+        .map((text) => (
+          <li key={text}>
+            <span aria-hidden="true">✓</span> {text}
+          </li>
+        ))}
     </ul>
   )
 }
@@ -191,9 +220,13 @@ function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 's
           <SeatHead answer={seat} />
           <p>
             {seat.action === 'SEAT_ACTION_SIT_DOWN' ? (
-              <><span class="tag free">{s.free}</span> {s.signInSitDown}</>
+              <>
+                <span class="tag free">{s.free}</span> {s.signInSitDown}
+              </>
             ) : (
-              <><span class="tag taken">{s.taken}</span> {s.signInTaken}</>
+              <>
+                <span class="tag taken">{s.taken}</span> {s.signInTaken}
+              </>
             )}
           </p>
         </>
@@ -217,11 +250,21 @@ function Choose({ flow, among }: { flow: Flow; among: readonly Reservation[] }):
         {among.map((r) => (
           <li key={r.id} class="seat-item">
             <div>
-              <p><strong>{t().me.seat(r.seat?.label ?? '')}</strong></p>
+              <p>
+                <strong>{t().me.seat(r.seat?.label ?? '')}</strong>
+              </p>
               <p>{span(r.startTime, r.endTime, zoneOf(r.seat?.branch))}</p>
-              <p><small><Place seat={r.seat} /></small></p>
+              <p>
+                <small>
+                  <Place seat={r.seat} />
+                </small>
+              </p>
             </div>
-            <Button kind="main" label={`${t().me.checkIn}: ${r.seat?.label ?? ''}`} onClick={() => flow.choose(r)}>
+            <Button
+              kind="main"
+              label={`${t().me.checkIn}: ${r.seat?.label ?? ''}`}
+              onClick={() => flow.choose(r)}
+            >
               {t().me.checkIn}
             </Button>
           </li>
@@ -243,7 +286,9 @@ function More({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 'more' }
       {closes > now.value && (
         <p class="deadline">
           {t().me.checkInCloses(clock(closes, zone))}{' '}
-          <span role="timer" class="timer">{countdown(closes - now.value)}</span>
+          <span role="timer" class="timer">
+            {countdown(closes - now.value)}
+          </span>
         </p>
       )}
     </Look>
@@ -260,14 +305,26 @@ function Done({ reservation, before }: { reservation: Reservation; before: boole
   const s = t().scan
   return (
     <>
-      <h2 class="done"><span aria-hidden="true">✓</span> {before ? s.already : s.done}</h2>
+      <h2 class="done">
+        <span aria-hidden="true">✓</span> {before ? s.already : s.done}
+      </h2>
       {shown === undefined ? <p>{s.ended}</p> : <Present reservation={shown} />}
-      <Link href="/me" class="button">{t().me.title}</Link>
+      <Link href="/me" class="button">
+        {t().me.title}
+      </Link>
     </>
   )
 }
 
-function None({ flow, branch, next }: { flow: Flow; branch: string; next: Reservation | undefined }): JSX.Element {
+function None({
+  flow,
+  branch,
+  next,
+}: {
+  flow: Flow
+  branch: string
+  next: Reservation | undefined
+}): JSX.Element {
   const s = t().scan
   const opens = ms(next?.checkInOpensAt)
   const zone = zoneOf(next?.seat?.branch)
@@ -287,7 +344,11 @@ function None({ flow, branch, next }: { flow: Flow; branch: string; next: Reserv
       )}
       <div class="row">
         {next === undefined && <Free branch={branch} main />}
-        {next !== undefined && <Link href="/me" class="button main">{t().me.title}</Link>}
+        {next !== undefined && (
+          <Link href="/me" class="button main">
+            {t().me.title}
+          </Link>
+        )}
         <Button onClick={() => flow.again()}>{s.again}</Button>
       </div>
     </section>

@@ -21,7 +21,9 @@ export function SeatHead({ answer }: { answer: SeatAnswer }): JSX.Element {
   return (
     <>
       <h2>{t().me.seat(seat?.label ?? '')}</h2>
-      <p><Place seat={seat} /></p>
+      <p>
+        <Place seat={seat} />
+      </p>
       {(seat?.amenities.length ?? 0) > 0 && (
         <p class="quiet">{seat?.amenities.map((a) => t().common.amenity[a]).join(', ')}</p>
       )}
@@ -36,7 +38,9 @@ export function SeatStep({ flow, answer }: { flow: Flow; answer: SeatAnswer }): 
     <section class="card">
       <SeatHead answer={answer} />
       {other !== undefined && other.seat?.id !== answer.seat?.id && (
-        <p class="as-of">{t().scan.otherSeat(other.seat?.label ?? '')} <Link href="/me">{t().me.title}</Link></p>
+        <p class="as-of">
+          {t().scan.otherSeat(other.seat?.label ?? '')} <Link href="/me">{t().me.title}</Link>
+        </p>
       )}
       {answer.action === 'SEAT_ACTION_SIT_DOWN' && <SitDown flow={flow} answer={answer} />}
       {answer.action === 'SEAT_ACTION_COME_BACK' && <ComeBack flow={flow} answer={answer} />}
@@ -56,10 +60,15 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
   const seat = answer.seat
   const zone = zoneOf(seat?.branch)
   const from = Math.max(minute.value, ms(answer.asOf))
-  const limit = Math.min(ms(seat?.availableUntil) || Infinity, ms(branchOf(seat?.branch)?.closesAt) || Infinity)
+  const limit = Math.min(
+    ms(seat?.availableUntil) || Infinity,
+    ms(branchOf(seat?.branch)?.closesAt) || Infinity,
+  )
   const all = ends(from, 240, limit, zone)
   const choice = useSignal(0)
-  const end = all.includes(choice.value) ? choice.value : (all.find((e) => e >= from + 3_600_000) ?? all.at(-1) ?? 0)
+  const end = all.includes(choice.value)
+    ? choice.value
+    : (all.find((e) => e >= from + 3_600_000) ?? all.at(-1) ?? 0)
   const checked = useSignal<Checked | undefined>(undefined)
   const key = useMemo(newKey, [end])
   const { busy, problem, run } = useAction()
@@ -93,7 +102,9 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
   const refused = known?.problem !== undefined && !known.problem.temporary ? known.problem : undefined
   return (
     <>
-      <p><span class="tag free">{s.free}</span></p>
+      <p>
+        <span class="tag free">{s.free}</span>
+      </p>
       <div class="chips ends" role="group" aria-label={s.howLong}>
         {all.map((e) => (
           <button
@@ -123,7 +134,8 @@ function SitDown({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Elem
               if (reservation === undefined) return
               putReservation(reservation)
               await flow.booked(reservation)
-            })}
+            })
+          }
         >
           {s.sitDown(clock(end, zone))}
         </Button>
@@ -137,15 +149,24 @@ function ComeBack({ flow, answer }: { flow: Flow; answer: SeatAnswer }): JSX.Ele
   const zone = zoneOf(answer.seat?.branch)
   const opens = ms(answer.checkInOpensAt)
   const s = t().scan
-  if (now.value >= opens) return <Button kind="main" onClick={() => flow.reload()}>{t().me.checkIn}</Button>
+  if (now.value >= opens)
+    return (
+      <Button kind="main" onClick={() => flow.reload()}>
+        {t().me.checkIn}
+      </Button>
+    )
   return (
     <>
       <p>{s.comeBack}</p>
       <p class="deadline">
         {t().me.checkInOpens(dayAndClock(opens, zone))}{' '}
-        <span role="timer" class="timer">{countdown(opens - now.value)}</span>
+        <span role="timer" class="timer">
+          {countdown(opens - now.value)}
+        </span>
       </p>
-      <Link href="/me" class="button">{t().me.title}</Link>
+      <Link href="/me" class="button">
+        {t().me.title}
+      </Link>
     </>
   )
 }
@@ -157,12 +178,16 @@ function ChooseAnother({ answer }: { answer: SeatAnswer }): JSX.Element {
   const zone = zoneOf(seat?.branch)
   return (
     <>
-      <p><span class="tag taken">{seat?.outOfService === true ? s.outOfService : s.taken}</span></p>
+      <p>
+        <span class="tag taken">{seat?.outOfService === true ? s.outOfService : s.taken}</span>
+      </p>
       {next > 0 && <p>{s.freeAgain(dayAndClock(next, zone))}</p>}
       <div class="row">
         <Free branch={seat?.branch} main />
         {seat?.outOfService !== true && seat !== undefined && (
-          <Link href={`/?branch=${encodeURIComponent(seat.branch)}&seat=${seat.id}`} class="button">{s.later}</Link>
+          <Link href={`/?branch=${encodeURIComponent(seat.branch)}&seat=${seat.id}`} class="button">
+            {s.later}
+          </Link>
         )}
       </div>
     </>
@@ -172,5 +197,9 @@ function ChooseAnother({ answer }: { answer: SeatAnswer }): JSX.Element {
 /** Free leads to the free seats of a branch. */
 export function Free({ branch, main = false }: { branch: string | undefined; main?: boolean }): JSX.Element {
   const query = branch === undefined || branch === '' ? '' : `?branch=${encodeURIComponent(branch)}`
-  return <Link href={`/${query}`} class={main ? 'button main' : 'button'}>{t().scan.freeSeats}</Link>
+  return (
+    <Link href={`/${query}`} class={main ? 'button main' : 'button'}>
+      {t().scan.freeSeats}
+    </Link>
+  )
 }

@@ -101,7 +101,14 @@ function Map({ plan, seats }: { plan: Plan; seats: Seats }): JSX.Element {
       <svg viewBox={`${left} ${top} ${right - left} ${bottom - top}`} role="img" aria-label={text.map}>
         {plan.areas.map((a) => (
           <g key={a.name + String(a.known)}>
-            <rect class="area" x={a.left} y={a.top} width={a.right - a.left} height={a.bottom - a.top} rx="20" />
+            <rect
+              class="area"
+              x={a.left}
+              y={a.top}
+              width={a.right - a.left}
+              height={a.bottom - a.top}
+              rx="20"
+            />
             <text class="area-name" x={a.left + 30} y={a.top + 50}>
               {a.name}
             </text>

@@ -77,7 +77,8 @@ export function Wall({ screen, kept }: { screen: string; kept: boolean }): JSX.E
         ) : (
           <>
             <p class="wall-free">
-              <b>{number(branch.availableCount)}</b> {text.free(branch.availableCount, number(branch.seatCount))}
+              <b>{number(branch.availableCount)}</b>{' '}
+              {text.free(branch.availableCount, number(branch.seatCount))}
             </p>
             <p class="wall-opening">{opening(branch, feed.time.value)}</p>
             <News branch={branch} time={feed.time} />

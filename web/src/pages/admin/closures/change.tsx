@@ -43,7 +43,8 @@ export function ChangeClosure({ closure: c, zone, onClose }: ChangeProps): JSX.E
       return
     }
     const texts = filled(note.value)
-    const same = (a: Moment | undefined, b: Moment | undefined): boolean => JSON.stringify(a) === JSON.stringify(b)
+    const same = (a: Moment | undefined, b: Moment | undefined): boolean =>
+      JSON.stringify(a) === JSON.stringify(b)
     // Minutes are all that the form has: a start that the user left alone keeps its seconds.
     update.value = {
       ...(same(start.value, was.start) ? {} : { startTime: from }),
@@ -95,10 +96,16 @@ export function ChangeClosure({ closure: c, zone, onClose }: ChangeProps): JSX.E
           <MomentField label={text.to} value={end.value} onChange={(m) => (end.value = m)} />
         )}
         <NoteFields legend={ts().admin.note.legend} value={note.value} onChange={(n) => (note.value = n)} />
-        {fault.value !== '' && <p class="fault" role="alert">{fault.value}</p>}
+        {fault.value !== '' && (
+          <p class="fault" role="alert">
+            {fault.value}
+          </p>
+        )}
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main">{text.preview}</Button>
+          <Button type="submit" kind="main">
+            {text.preview}
+          </Button>
         </div>
       </form>
     </Dialog>

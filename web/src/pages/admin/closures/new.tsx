@@ -57,7 +57,8 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
     const from = start === undefined ? undefined : timeOf(start, zone)
     const to = end === undefined ? undefined : timeOf(end, zone)
     const found: { end?: string; seats?: string } = {}
-    if ((start !== undefined && from === undefined) || (end !== undefined && to === undefined)) found.end = text.noTime
+    if ((start !== undefined && from === undefined) || (end !== undefined && to === undefined))
+      found.end = text.noTime
     else if (to !== undefined && Date.parse(to) <= (from === undefined ? serverNow() : Date.parse(from))) {
       found.end = text.endBeforeStart
     }
@@ -82,7 +83,9 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
   ]
   return (
     <section class="card" aria-labelledby={`${name}-title`}>
-      <h2 id={`${name}-title`} ref={heading} tabIndex={-1}>{text.newClosure}</h2>
+      <h2 id={`${name}-title`} ref={heading} tabIndex={-1}>
+        {text.newClosure}
+      </h2>
       <form
         noValidate
         onSubmit={(e) => {
@@ -95,7 +98,12 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
           <div class="row">
             {whats.map(([w, label]) => (
               <label class="choice" key={w}>
-                <input type="radio" name={name} checked={what.value === w} onChange={() => (what.value = w)} />
+                <input
+                  type="radio"
+                  name={name}
+                  checked={what.value === w}
+                  onChange={() => (what.value = w)}
+                />
                 {label}
               </label>
             ))}
@@ -123,14 +131,12 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
           )}
         </fieldset>
         <When zone={zone} span={span.value} onChange={(s) => (span.value = s)} fault={faults.value.end} />
-        <NoteFields
-          legend={ts().admin.note.legend}
-          value={note.value}
-          onChange={(n) => (note.value = n)}
-        />
+        <NoteFields legend={ts().admin.note.legend} value={note.value} onChange={(n) => (note.value = n)} />
         <div class="row end">
           <Button onClick={onCancel}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main">{text.preview}</Button>
+          <Button type="submit" kind="main">
+            {text.preview}
+          </Button>
         </div>
       </form>
       {order.value !== undefined && (
@@ -141,7 +147,9 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
           initial="BOOKING_ACTION_CANCEL"
           ownNote
           send={async ({ note: _none, ...change }) => {
-            const { impact } = await call(api.POST('/v1/admin/closures', { body: { ...order.value, ...change } }))
+            const { impact } = await call(
+              api.POST('/v1/admin/closures', { body: { ...order.value, ...change } }),
+            )
             return impact
           }}
           onClose={() => (order.value = undefined)}
@@ -154,7 +162,11 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
           <p>
             <strong>{closedText(order.value, seats)}</strong>
             <br />
-            {spanText(order.value.startTime ?? new Date(serverNow()).toISOString(), order.value.endTime, zone)}
+            {spanText(
+              order.value.startTime ?? new Date(serverNow()).toISOString(),
+              order.value.endTime,
+              zone,
+            )}
           </p>
         </ImpactDialog>
       )}
@@ -166,7 +178,12 @@ function closedText(order: Schema<'CreateClosureRequest'>, seats: readonly Schem
   if (order.area !== undefined) return order.area
   if (order.seatIds === undefined) return ts().hours.wholeBranch
   const ids = new Set(order.seatIds)
-  return ts().hours.seats(seats.filter((s) => ids.has(s.id)).map((s) => s.label).join(', '))
+  return ts().hours.seats(
+    seats
+      .filter((s) => ids.has(s.id))
+      .map((s) => s.label)
+      .join(', '),
+  )
 }
 
 interface WhenProps {
@@ -209,7 +226,11 @@ function When({ zone, span, onChange, fault }: WhenProps): JSX.Element {
             {text.fromNow}
           </label>
           {span.start !== undefined && (
-            <MomentField label={text.from} value={span.start} onChange={(m) => onChange({ ...span, start: m })} />
+            <MomentField
+              label={text.from}
+              value={span.start}
+              onChange={(m) => onChange({ ...span, start: m })}
+            />
           )}
         </div>
         <div>
@@ -253,13 +274,20 @@ function SeatPicker({ seats, chosen, onChange, fault }: SeatPickerProps): JSX.El
   const text = ts().hours
   const search = useSignal('')
   const wanted = search.value.trim().toLowerCase()
-  const found = seats.filter((s) => s.label.toLowerCase().includes(wanted) || s.area.toLowerCase().includes(wanted))
+  const found = seats.filter(
+    (s) => s.label.toLowerCase().includes(wanted) || s.area.toLowerCase().includes(wanted),
+  )
   const areas = [...new Set(found.map((s) => s.area))].sort()
   return (
     <div class="seat-picker">
       <Field label={text.searchSeats} hint={text.chosenSeats(chosen.size)} fault={fault}>
         {(a) => (
-          <input {...a} type="search" value={search.value} onInput={(e) => (search.value = e.currentTarget.value)} />
+          <input
+            {...a}
+            type="search"
+            value={search.value}
+            onInput={(e) => (search.value = e.currentTarget.value)}
+          />
         )}
       </Field>
       <div class="seat-choices" tabIndex={0} role="group" aria-label={text.someSeats}>
@@ -267,22 +295,24 @@ function SeatPicker({ seats, chosen, onChange, fault }: SeatPickerProps): JSX.El
           <div key={area} role="group" aria-label={area}>
             <h3>{area}</h3>
             <div class="chips">
-              {found.filter((s) => s.area === area).map((s) => (
-                <button
-                  key={s.id}
-                  type="button"
-                  class="chip"
-                  aria-pressed={chosen.has(s.id)}
-                  disabled={!chosen.has(s.id) && chosen.size >= mostSeats}
-                  onClick={() => {
-                    const next = new Set(chosen)
-                    if (!next.delete(s.id)) next.add(s.id)
-                    onChange(next)
-                  }}
-                >
-                  {s.label}
-                </button>
-              ))}
+              {found
+                .filter((s) => s.area === area)
+                .map((s) => (
+                  <button
+                    key={s.id}
+                    type="button"
+                    class="chip"
+                    aria-pressed={chosen.has(s.id)}
+                    disabled={!chosen.has(s.id) && chosen.size >= mostSeats}
+                    onClick={() => {
+                      const next = new Set(chosen)
+                      if (!next.delete(s.id)) next.add(s.id)
+                      onChange(next)
+                    }}
+                  >
+                    {s.label}
+                  </button>
+                ))}
             </div>
           </div>
         ))}
@@ -290,4 +320,3 @@ function SeatPicker({ seats, chosen, onChange, fault }: SeatPickerProps): JSX.El
     </div>
   )
 }
-

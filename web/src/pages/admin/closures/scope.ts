@@ -11,10 +11,7 @@ export function stateOf(c: Closure, at: number): 'active' | 'coming' | 'ended' |
 }
 
 /** scopeText returns what a closure closes: an area, some seats, or the whole branch. */
-export function scopeText(
-  c: Pick<Closure, 'area' | 'seatIds'>,
-  labels: ReadonlyMap<string, string>,
-): string {
+export function scopeText(c: Pick<Closure, 'area' | 'seatIds'>, labels: ReadonlyMap<string, string>): string {
   if (c.area !== '') return c.area
   if (c.seatIds.length === 0) return ts().hours.wholeBranch
   const known = c.seatIds.slice(0, 8).map((id) => labels.get(id) ?? id)

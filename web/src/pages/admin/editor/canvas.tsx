@@ -18,7 +18,12 @@ type Gesture =
   | { kind: 'pan'; from: Point }
   | { kind: 'pinch'; distance: number; middle: Point }
 
-const arrows: Record<string, Direction> = { ArrowLeft: 'left', ArrowUp: 'up', ArrowRight: 'right', ArrowDown: 'down' }
+const arrows: Record<string, Direction> = {
+  ArrowLeft: 'left',
+  ArrowUp: 'up',
+  ArrowRight: 'right',
+  ArrowDown: 'down',
+}
 
 /** Canvas draws a floor and lets its seats be selected and moved, by pointer, touch and keyboard. */
 export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): JSX.Element {
@@ -56,7 +61,8 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
       gesture.value = { kind: 'pinch', ...spread() }
       return
     }
-    const label = e.target instanceof Element ? e.target.closest('[data-label]')?.getAttribute('data-label') : null
+    const label =
+      e.target instanceof Element ? e.target.closest('[data-label]')?.getAttribute('data-label') : null
     const more = e.shiftKey || e.ctrlKey || e.metaKey
     if (e.button === 1 || label == null) {
       const pan = e.button === 1 || (e.pointerType === 'touch' && !boxes)
@@ -130,7 +136,8 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
       const dy = direction === 'up' ? -step : direction === 'down' ? step : 0
       if (command || editor.chosen.value.length === 0) editor.go(direction)
       else editor.nudge(dx, dy)
-    } else if (e.key === ' ') editor.active.value === '' ? editor.go('right') : editor.toggle(editor.active.value)
+    } else if (e.key === ' ')
+      editor.active.value === '' ? editor.go('right') : editor.toggle(editor.active.value)
     else if (e.key === 'Enter') editor.select(editor.active.value === '' ? [] : [editor.active.value])
     else if (e.key === 'Escape') editor.select([])
     else if (e.key === 'Delete' || e.key === 'Backspace') editor.unplace()
@@ -183,7 +190,10 @@ export function Canvas({ editor, boxes }: { editor: Editor; boxes: boolean }): J
           height={Math.max(v.y + 3 * v.height, 0)}
           fill={`url(#${id}-grid)`}
         />
-        <path class="plan-edge" d={`M${Math.max(v.x + 3 * v.width, 0)} 0H0V${Math.max(v.y + 3 * v.height, 0)}`} />
+        <path
+          class="plan-edge"
+          d={`M${Math.max(v.x + 3 * v.width, 0)} 0H0V${Math.max(v.y + 3 * v.height, 0)}`}
+        />
         <Outlines rows={rows.map((r) => chosen.get(r.label) ?? r)} size={editor.seatSize} />
         {rows.map((r) => (
           <SeatMark
@@ -251,7 +261,15 @@ function Outlines({ rows, size }: { rows: readonly Placed[]; size: number }): JS
         const right = Math.max(...at.map((r) => r.x)) + size * 0.62
         const bottom = Math.max(...at.map((r) => r.y)) + size * 0.62
         return (
-          <rect key={name} class="plan-desk" x={left} y={top} width={right - left} height={bottom - top} rx="12" />
+          <rect
+            key={name}
+            class="plan-desk"
+            x={left}
+            y={top}
+            width={right - left}
+            height={bottom - top}
+            rx="12"
+          />
         )
       })}
       {[...areas].map(([name, at]) => (

@@ -112,7 +112,9 @@ export class Editor {
         metres(Math.min(...at.map((r) => r.y))),
       )
     }
-    return isPlaced(first) ? text.seatAt(first.label, metres(first.x), metres(first.y)) : text.noPlace(first.label)
+    return isPlaced(first)
+      ? text.seatAt(first.label, metres(first.x), metres(first.y))
+      : text.noPlace(first.label)
   }
 
   undo(): void {
@@ -169,7 +171,9 @@ export class Editor {
   /** go moves the keyboard to the next seat in a direction. */
   go(direction: Direction): void {
     const next =
-      this.active.value === '' ? this.shown.value[0]?.label : neighbour(this.map.value, this.active.value, direction)
+      this.active.value === ''
+        ? this.shown.value[0]?.label
+        : neighbour(this.map.value, this.active.value, direction)
     if (next === undefined) return
     this.active.value = next
     this.reveal(next)
@@ -196,7 +200,11 @@ export class Editor {
     const v = this.view.value
     if (seat === undefined) return
     const inside = (at: number, from: number, size: number): number =>
-      at < from + this.seatSize ? at - size / 4 : at > from + size - this.seatSize ? at - (size * 3) / 4 : from
+      at < from + this.seatSize
+        ? at - size / 4
+        : at > from + size - this.seatSize
+          ? at - (size * 3) / 4
+          : from
     this.view.value = { ...v, x: inside(seat.x, v.x, v.width), y: inside(seat.y, v.y, v.height) }
   }
 
@@ -228,7 +236,9 @@ export class Editor {
     const next = this.tray.value.flatMap((r): Placed[] => {
       const p = plan.places.get(r.label)
       if (p === undefined || floor === undefined) return []
-      return [{ ...r, x: Math.max(0, Math.round(p.x - floor.dx)), y: Math.max(0, Math.round(p.y - floor.dy)) }]
+      return [
+        { ...r, x: Math.max(0, Math.round(p.x - floor.dx)), y: Math.max(0, Math.round(p.y - floor.dy)) },
+      ]
     })
     this.step(next)
     this.select(next.map((r) => r.label))

@@ -86,7 +86,13 @@ export function distribute(rows: readonly Placed[], axis: 'x' | 'y'): Placed[] {
 }
 
 /** inRows places seats in rows of n, from a corner on. */
-export function inRows(rows: readonly SeatRow[], n: number, distance: number, x: number, y: number): Placed[] {
+export function inRows(
+  rows: readonly SeatRow[],
+  n: number,
+  distance: number,
+  x: number,
+  y: number,
+): Placed[] {
   return rows.map((r, i) => at(r, x + (i % n) * distance, y + Math.floor(i / n) * distance))
 }
 

@@ -117,7 +117,14 @@ interface NumberFieldProps {
 }
 
 /** NumberField takes over its number when the user leaves it or presses Enter. */
-function NumberField({ label, value, most, optional = false, onChange, onClear }: NumberFieldProps): JSX.Element {
+function NumberField({
+  label,
+  value,
+  most,
+  optional = false,
+  onChange,
+  onClear,
+}: NumberFieldProps): JSX.Element {
   const [typed, setTyped] = useState(String(value ?? ''))
   useEffect(() => setTyped(String(value ?? '')), [value])
   return (

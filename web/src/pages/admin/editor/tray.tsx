@@ -33,7 +33,8 @@ export function Tray({ editor }: { editor: Editor }): JSX.Element | null {
     const svg = document.querySelector<SVGSVGElement>('.plan-canvas')
     const box = svg?.getBoundingClientRect()
     if (svg === null || box === undefined) return []
-    if (e.clientX < box.left || e.clientX > box.right || e.clientY < box.top || e.clientY > box.bottom) return []
+    if (e.clientX < box.left || e.clientX > box.right || e.clientY < box.top || e.clientY > box.bottom)
+      return []
     const p = toFloor(svg, e.clientX, e.clientY)
     const grid = Math.max(1, editor.grid.value)
     const round = (v: number): number => Math.max(0, Math.round(v / grid) * grid)
@@ -132,7 +133,10 @@ export function Tray({ editor }: { editor: Editor }): JSX.Element | null {
             />
           )}
         </Field>
-        <Button disabled={waiting.length === 0} onClick={() => editor.place(waiting, perRow.value, distance.value)}>
+        <Button
+          disabled={waiting.length === 0}
+          onClick={() => editor.place(waiting, perRow.value, distance.value)}
+        >
           {text.placeRows(waiting.length)}
         </Button>
         <Button onClick={() => editor.placeLikeMap()}>{text.placeLikeMap}</Button>

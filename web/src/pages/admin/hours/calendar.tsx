@@ -55,7 +55,14 @@ function ordered(a: string, b: string): Range {
  * month, Home and End to the ends of the week. Enter selects a date, and with Shift, keys and clicks
  * extend the selection.
  */
-export function Calendar({ exceptions, today, selected, focus, onMove, onSelect }: CalendarProps): JSX.Element {
+export function Calendar({
+  exceptions,
+  today,
+  selected,
+  focus,
+  onMove,
+  onSelect,
+}: CalendarProps): JSX.Element {
   const text = ts().hours
   const grid = useRef<HTMLTableElement>(null)
   const anchor = useRef(focus)
@@ -110,11 +117,15 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
           class="icon-button"
           aria-label={text.monthBefore}
           disabled={firstOf(focus) <= today}
-          onClick={() => onMove(addMonths(firstOf(focus), -1) < today ? today : addMonths(firstOf(focus), -1))}
+          onClick={() =>
+            onMove(addMonths(firstOf(focus), -1) < today ? today : addMonths(firstOf(focus), -1))
+          }
         >
           ‹
         </button>
-        <h3 aria-live="polite" id="calendar-month">{month}</h3>
+        <h3 aria-live="polite" id="calendar-month">
+          {month}
+        </h3>
         <button
           type="button"
           class="icon-button"
@@ -124,11 +135,19 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
           ›
         </button>
       </div>
-      <table role="grid" aria-multiselectable="true" aria-labelledby="calendar-month" ref={grid} onKeyDown={key}>
+      <table
+        role="grid"
+        aria-multiselectable="true"
+        aria-labelledby="calendar-month"
+        ref={grid}
+        onKeyDown={key}
+      >
         <thead>
           <tr>
             {[1, 2, 3, 4, 5, 6, 7].map((d) => (
-              <th key={d} scope="col"><abbr title={weekdayName(d)}>{weekdayName(d, 'short')}</abbr></th>
+              <th key={d} scope="col">
+                <abbr title={weekdayName(d)}>{weekdayName(d, 'short')}</abbr>
+              </th>
             ))}
           </tr>
         </thead>
@@ -156,7 +175,11 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
                   >
                     <span class="date">{Number(date.slice(8))}</span>
                     {state === 'closed' && <span class="mark">×</span>}
-                    {state === 'other' && <span class="mark">◷<span class="wide"> {spansText(open ?? [])}</span></span>}
+                    {state === 'other' && (
+                      <span class="mark">
+                        ◷<span class="wide"> {spansText(open ?? [])}</span>
+                      </span>
+                    )}
                   </td>
                 )
               })}
@@ -170,7 +193,9 @@ export function Calendar({ exceptions, today, selected, focus, onMove, onSelect 
           {text.calendarHint}
         </small>
       </p>
-      <span class="visually-hidden" role="status">{chosenText(selected)}</span>
+      <span class="visually-hidden" role="status">
+        {chosenText(selected)}
+      </span>
     </div>
   )
 }

@@ -57,7 +57,9 @@ export function Days({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
   return (
     <section class="card" aria-labelledby="days-title">
       <h2 id="days-title">{text.days}</h2>
-      <p><small>{text.daysHint}</small></p>
+      <p>
+        <small>{text.daysHint}</small>
+      </p>
       <div class="days">
         <Calendar
           exceptions={branch.days}
@@ -115,7 +117,9 @@ export function Days({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                     aria-label={weekdayName(d)}
                     onClick={() => {
                       const on = weekdays.value.includes(d)
-                      weekdays.value = on ? weekdays.value.filter((w) => w !== d) : [...weekdays.value, d].sort()
+                      weekdays.value = on
+                        ? weekdays.value.filter((w) => w !== d)
+                        : [...weekdays.value, d].sort()
                     }}
                   >
                     {weekdayName(d, 'short')}
@@ -128,9 +132,15 @@ export function Days({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
           {mode.value === 'other' && (
             <SpanList of={text.theseDays} spans={spans.value} onChange={(s) => (spans.value = s)} />
           )}
-          {fault.value !== '' && <p class="fault" role="alert">{fault.value}</p>}
+          {fault.value !== '' && (
+            <p class="fault" role="alert">
+              {fault.value}
+            </p>
+          )}
           <div class="row end">
-            <Button type="submit" kind="main">{text.preview}</Button>
+            <Button type="submit" kind="main">
+              {text.preview}
+            </Button>
           </div>
         </form>
       </div>
@@ -144,11 +154,7 @@ export function Days({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
         }}
       />
       {sending.value !== undefined && (
-        <DaysDialog
-          branch={branch}
-          order={sending.value}
-          onClose={() => (sending.value = undefined)}
-        />
+        <DaysDialog branch={branch} order={sending.value} onClose={() => (sending.value = undefined)} />
       )}
     </section>
   )
@@ -157,7 +163,11 @@ export function Days({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
 function ModeChoice({ value, onChange }: { value: Mode; onChange: (m: Mode) => void }): JSX.Element {
   const text = ts().hours
   const name = useId()
-  const modes: [Mode, string][] = [['closed', text.closed], ['other', text.otherHours], ['remove', text.weekly]]
+  const modes: [Mode, string][] = [
+    ['closed', text.closed],
+    ['other', text.otherHours],
+    ['remove', text.weekly],
+  ]
   return (
     <fieldset>
       <legend>{text.onTheseDays}</legend>
@@ -241,7 +251,12 @@ function Exceptions({ days, onRemove, onEdit }: ExceptionsProps): JSX.Element {
     if (last !== undefined && last.open === open && addDays(last.to, 1) === d.day) last.to = d.day
     else rows.push({ from: d.day, to: d.day, open })
   }
-  if (rows.length === 0) return <p><small>{text.noExceptions}</small></p>
+  if (rows.length === 0)
+    return (
+      <p>
+        <small>{text.noExceptions}</small>
+      </p>
+    )
   return (
     <div class="scroll" tabIndex={0} role="group" aria-label={text.exceptions}>
       <table>
@@ -254,8 +269,12 @@ function Exceptions({ days, onRemove, onEdit }: ExceptionsProps): JSX.Element {
                 <th scope="row">{name}</th>
                 <td>{r.open}</td>
                 <td class="row-actions">
-                  <Button label={`${text.change}: ${name}`} onClick={() => onEdit(r)}>{text.change}</Button>
-                  <Button label={`${text.remove}: ${name}`} onClick={() => onRemove(r)}>{text.remove}</Button>
+                  <Button label={`${text.change}: ${name}`} onClick={() => onEdit(r)}>
+                    {text.change}
+                  </Button>
+                  <Button label={`${text.remove}: ${name}`} onClick={() => onRemove(r)}>
+                    {text.remove}
+                  </Button>
                 </td>
               </tr>
             )

@@ -71,7 +71,10 @@ export function Week({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
                     <td>
                       <SpanList of={name} spans={spans} onChange={(s) => set(i, s)}>
                         {i > 0 && (
-                          <Button label={text.asAboveLabel(name)} onClick={() => set(i, week.value[i - 1] ?? [])}>
+                          <Button
+                            label={text.asAboveLabel(name)}
+                            onClick={() => set(i, week.value[i - 1] ?? [])}
+                          >
                             {text.asAbove}
                           </Button>
                         )}
@@ -83,7 +86,11 @@ export function Week({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
             </tbody>
           </table>
         )}
-        {fault.value !== '' && <p class="fault" role="alert">{fault.value}</p>}
+        {fault.value !== '' && (
+          <p class="fault" role="alert">
+            {fault.value}
+          </p>
+        )}
         <div class="row end">
           <Button
             disabled={!changed}
@@ -95,7 +102,9 @@ export function Week({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
           >
             {text.undo}
           </Button>
-          <Button type="submit" kind="main" disabled={!changed}>{text.preview}</Button>
+          <Button type="submit" kind="main" disabled={!changed}>
+            {text.preview}
+          </Button>
         </div>
       </form>
       {saving.value && (
@@ -107,7 +116,10 @@ export function Week({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
             const { impact } = await call(
               api.POST('/v1/admin/branches/{branch}/hours', {
                 params: { path: { branch: branch.code } },
-                body: { ...(always.value ? { alwaysOpen: true } : { hours: hoursOf(week.value) }), ...change },
+                body: {
+                  ...(always.value ? { alwaysOpen: true } : { hours: hoursOf(week.value) }),
+                  ...change,
+                },
               }),
             )
             return impact

@@ -17,11 +17,22 @@ type Column = (typeof columns)[number]
 
 /** names are the headings that are understood, in lower case without marks. */
 const names: Record<string, Column> = {
-  studentid: 'studentId', id: 'studentId', matrikelnummer: 'studentId', 学号: 'studentId',
-  name: 'name', 姓名: 'name',
-  email: 'email', mail: 'email', 邮箱: 'email',
-  group: 'group', gruppe: 'group', 用户组: 'group',
-  card: 'card', karte: 'card', ausweis: 'card', 卡号: 'card',
+  studentid: 'studentId',
+  id: 'studentId',
+  matrikelnummer: 'studentId',
+  学号: 'studentId',
+  name: 'name',
+  姓名: 'name',
+  email: 'email',
+  mail: 'email',
+  邮箱: 'email',
+  group: 'group',
+  gruppe: 'group',
+  用户组: 'group',
+  card: 'card',
+  karte: 'card',
+  ausweis: 'card',
+  卡号: 'card',
 }
 
 /**
@@ -32,7 +43,12 @@ export function parseUsers(text: string): { lines: Line[]; faults: LineFault[] }
   const rows = rowsOf(text)
   const [head, ...body] = rows
   const order = head?.cells.map((c) => names[c.toLowerCase().replaceAll(/[\s_\-.]/g, '')])
-  if (head === undefined || order === undefined || !order.includes('studentId') || order.includes(undefined)) {
+  if (
+    head === undefined ||
+    order === undefined ||
+    !order.includes('studentId') ||
+    order.includes(undefined)
+  ) {
     return { lines: [], faults: [{ line: head?.line ?? 1, detail: 'header' }] }
   }
   const lines: Line[] = []

@@ -78,7 +78,12 @@ export function EditPerson({ person, onClose, onDone }: EditProps): JSX.Element 
         <Fault problem={action.problem.value} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value} disabled={Object.keys(changes).length === 0}>
+          <Button
+            type="submit"
+            kind="main"
+            busy={action.busy.value}
+            disabled={Object.keys(changes).length === 0}
+          >
             {t().common.save}
           </Button>
         </div>
@@ -177,13 +182,21 @@ export function EditRole({ person, onClose, onDone }: EditProps): JSX.Element {
               ))}
           </fieldset>
         )}
-        <p><small>{text.roleHint}</small></p>
+        <p>
+          <small>{text.roleHint}</small>
+        </p>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        {fault.value !== '' && <p class="fault" role="alert">{fault.value}</p>}
+        {fault.value !== '' && (
+          <p class="fault" role="alert">
+            {fault.value}
+          </p>
+        )}
         <Fault problem={action.problem.value} />
         <div class="row end">
           <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value} disabled={own}>{t().common.save}</Button>
+          <Button type="submit" kind="main" busy={action.busy.value} disabled={own}>
+            {t().common.save}
+          </Button>
         </div>
       </form>
     </Dialog>

@@ -86,7 +86,9 @@ export function Paste({ onDone }: { onDone: () => void }): JSX.Element {
           <p>{text.faults(faults.value.length)}</p>
           <ul>
             {faults.value.slice(0, 50).map((f) => (
-              <li key={`${f.line} ${f.detail}`}>{text.line(f.line)}: {f.detail}</li>
+              <li key={`${f.line} ${f.detail}`}>
+                {text.line(f.line)}: {f.detail}
+              </li>
             ))}
           </ul>
         </div>
@@ -94,7 +96,9 @@ export function Paste({ onDone }: { onDone: () => void }): JSX.Element {
       <Fault problem={check.problem.value ?? change.problem.value} />
       {checked.value !== undefined && (
         <>
-          <p role="status"><strong>{text.checked(checked.value.lines.length, checked.value.changed)}</strong></p>
+          <p role="status">
+            <strong>{text.checked(checked.value.lines.length, checked.value.changed)}</strong>
+          </p>
           <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
         </>
       )}
@@ -144,7 +148,9 @@ function faultsOf(p: Problem, part: readonly Line[]): { line: number; detail: st
   const byField = p.errors.flatMap((f) => {
     const index = /users[[/](\d+)/.exec(f.pointer)?.[1]
     const line = index === undefined ? undefined : part[Number(index)]
-    return line === undefined ? [] : [{ line: line.line, detail: `${f.pointer.split(/[./]/).pop() ?? ''} ${f.detail}` }]
+    return line === undefined
+      ? []
+      : [{ line: line.line, detail: `${f.pointer.split(/[./]/).pop() ?? ''} ${f.detail}` }]
   })
   if (byField.length > 0) return byField
   const { student_id: one, student_ids: several } = p.metadata

@@ -11,7 +11,17 @@ import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
 import { Fault } from '../../../ui/problem.tsx'
 import { adminPath, branches } from '../branch.ts'
-import { allRules, apiValue, formValue, groups, isSet, RuleInput, ruleText, type Rule, type Rules } from './rules.tsx'
+import {
+  allRules,
+  apiValue,
+  formValue,
+  groups,
+  isSet,
+  RuleInput,
+  ruleText,
+  type Rule,
+  type Rules,
+} from './rules.tsx'
 import { mayLibrary, scopeName } from './scope.ts'
 
 type Policy = Schema<'Policy'>
@@ -34,10 +44,17 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
   const text = ts().policies
   const { policy, defaults } = props
   const scope = useSignal<Scope>({
-    branch: props.branch, area: '', group: '', firstDay: '', lastDay: '', ...scopeOf(policy),
+    branch: props.branch,
+    area: '',
+    group: '',
+    firstDay: '',
+    lastDay: '',
+    ...scopeOf(policy),
   })
   const values = useSignal<ReadonlyMap<string, string>>(
-    new Map(allRules.filter((r) => isSet(policy?.rules, r)).map((r) => [r.name, formValue(policy?.rules, r)])),
+    new Map(
+      allRules.filter((r) => isSet(policy?.rules, r)).map((r) => [r.name, formValue(policy?.rules, r)]),
+    ),
   )
   const reason = useSignal('')
   const faults = useSignal<ReadonlyMap<string, string>>(new Map())
@@ -90,11 +107,15 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
         void save()
       }}
     >
-      <h2 ref={heading} tabIndex={-1}>{policy === undefined ? text.create : text.edit}</h2>
+      <h2 ref={heading} tabIndex={-1}>
+        {policy === undefined ? text.create : text.edit}
+      </h2>
       {policy === undefined ? (
         <ScopeFields scope={scope.value} onChange={(s) => (scope.value = s)} problem={action.problem.value} />
       ) : (
-        <p><strong>{scopeName(policy)}</strong></p>
+        <p>
+          <strong>{scopeName(policy)}</strong>
+        </p>
       )}
       {groups.map((g) => (
         <fieldset key={g.name}>
@@ -118,12 +139,22 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
         </p>
       )}
       <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-      {faults.value.has('') && <p class="fault" role="alert">{faults.value.get('')}</p>}
-      {faults.value.size > 0 && !faults.value.has('') && <p class="fault" role="alert">{t().errors.INVALID_FIELDS}</p>}
+      {faults.value.has('') && (
+        <p class="fault" role="alert">
+          {faults.value.get('')}
+        </p>
+      )}
+      {faults.value.size > 0 && !faults.value.has('') && (
+        <p class="fault" role="alert">
+          {t().errors.INVALID_FIELDS}
+        </p>
+      )}
       <Fault problem={action.problem.value} />
       <div class="row end">
         <Button onClick={props.onCancel}>{t().common.cancel}</Button>
-        <Button type="submit" kind="main" busy={action.busy.value}>{text.save}</Button>
+        <Button type="submit" kind="main" busy={action.busy.value}>
+          {text.save}
+        </Button>
       </div>
     </form>
   )
@@ -197,16 +228,26 @@ function ScopeFields({ scope, onChange, problem }: ScopeFieldsProps): JSX.Elemen
               onChange={(e) => onChange({ ...scope, branch: e.currentTarget.value, area: '' })}
             >
               {mayLibrary() && <option value="">{text.library}</option>}
-              {branches.value.map((b) => <option key={b.code} value={b.code}>{b.name}</option>)}
+              {branches.value.map((b) => (
+                <option key={b.code} value={b.code}>
+                  {b.name}
+                </option>
+              ))}
             </select>
           )}
         </Field>
         {scope.branch !== '' && (
           <Field label={ts().hours.area} fault={fault('area')}>
             {(a) => (
-              <select {...a} value={scope.area} onChange={(e) => onChange({ ...scope, area: e.currentTarget.value })}>
+              <select
+                {...a}
+                value={scope.area}
+                onChange={(e) => onChange({ ...scope, area: e.currentTarget.value })}
+              >
                 <option value="">{text.allAreas}</option>
-                {areas.map((one) => <option key={one.name}>{one.name}</option>)}
+                {areas.map((one) => (
+                  <option key={one.name}>{one.name}</option>
+                ))}
               </select>
             )}
           </Field>

@@ -108,7 +108,11 @@ export function ruleText(rules: Rules | undefined, rule: Rule): string {
     case 'minutes':
       return value === 0 ? text.noLimit : durationText(Number(value) * 60)
     case 'count':
-      return value !== 0 ? number(Number(value)) : rule.name === 'strikeLimit' ? text.notCounted : text.noLimit
+      return value !== 0
+        ? number(Number(value))
+        : rule.name === 'strikeLimit'
+          ? text.notCounted
+          : text.noLimit
     case 'days':
       return t().common.days(Number(value))
     case 'dayList':
@@ -144,7 +148,10 @@ export function apiValue(rule: Rule, value: string): Rules[RuleName] | undefined
     case 'days':
       return whole ? n : undefined
     case 'dayList': {
-      const list = value.split(/[\s,;，、]+/).filter((d) => d !== '').map(Number)
+      const list = value
+        .split(/[\s,;，、]+/)
+        .filter((d) => d !== '')
+        .map(Number)
       return list.length > 0 && list.every((d) => Number.isInteger(d) && d > 0) ? list : undefined
     }
     case 'time':
@@ -185,7 +192,11 @@ export function RuleInput({ rule, value, onChange, attributes: a }: RuleInputPro
       return (
         <>
           <select {...a} value={value} onChange={(e) => onChange(e.currentTarget.value)}>
-            {checkInRules.map((r) => <option key={r} value={r}>{text.checkIn[r]}</option>)}
+            {checkInRules.map((r) => (
+              <option key={r} value={r}>
+                {text.checkIn[r]}
+              </option>
+            ))}
           </select>
           <small>{text.checkInMeaning[value as keyof typeof text.checkInMeaning]}</small>
         </>
@@ -243,7 +254,9 @@ function DurationInput({ value, onChange, attributes: a, label }: DurationInputP
         }}
       >
         {(Object.keys(units) as (keyof typeof units)[]).map((u) => (
-          <option key={u} value={u}>{ts().policies.unit[u]}</option>
+          <option key={u} value={u}>
+            {ts().policies.unit[u]}
+          </option>
         ))}
       </select>
     </div>

@@ -34,9 +34,13 @@ export function Export({ query }: { query: UsageQuery }): JSX.Element {
   return (
     <section class="card" aria-labelledby="export-title">
       <h2 id="export-title">{text.export}</h2>
-      <p><small>{text.exportHint}</small></p>
+      <p>
+        <small>{text.exportHint}</small>
+      </p>
       <div class="row">
-        <Button busy={action.busy.value} onClick={start}>{text.exportStart}</Button>
+        <Button busy={action.busy.value} onClick={start}>
+          {text.exportStart}
+        </Button>
         {action.busy.value && (
           <>
             <span role="status">{text.exporting(size(bytes.value))}</span>

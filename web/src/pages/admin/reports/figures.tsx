@@ -100,7 +100,10 @@ export function DayFigures({ rows, query }: FigureProps): JSX.Element {
         <Bars
           title={text.byDay}
           labels={labels}
-          series={[{ name: text.reservedShare, values: of(reserved) }, { name: text.usedShare, values: of(used) }]}
+          series={[
+            { name: text.reservedShare, values: of(reserved) },
+            { name: text.usedShare, values: of(used) },
+          ]}
           format={percent}
           most={1}
         />
@@ -162,10 +165,18 @@ export function HourFigure({ rows, query }: FigureProps): JSX.Element {
     const f = at.get(`${weekday} ${hour}`)
     return f === undefined || f.open === 0 ? undefined : share(f.reserved, f.open)
   }
-  const shown = Array.from({ length: 24 }, (_, h) => h).filter((h) => weekdays.some((d) => (value(d, h) ?? 0) > 0))
+  const shown = Array.from({ length: 24 }, (_, h) => h).filter((h) =>
+    weekdays.some((d) => (value(d, h) ?? 0) > 0),
+  )
   const table: Table = {
     columns: [
-      text.weekday, text.hour, text.openHours, text.reservedHours, text.usedHours, text.reservations, text.noShows,
+      text.weekday,
+      text.hour,
+      text.openHours,
+      text.reservedHours,
+      text.usedHours,
+      text.reservations,
+      text.noShows,
     ],
     rows: rows.map((r) => {
       const f = figuresOf(r)
@@ -174,14 +185,22 @@ export function HourFigure({ rows, query }: FigureProps): JSX.Element {
     }),
   }
   return (
-    <Figure title={text.byHour} hint={text.byHourHint} file={file(query, 'week')} table={table} format={cells([])}>
+    <Figure
+      title={text.byHour}
+      hint={text.byHourHint}
+      file={file(query, 'week')}
+      table={table}
+      format={cells([])}
+    >
       <table class="heat">
         <caption class="visually-hidden">{text.byHour}</caption>
         <thead>
           <tr>
             <th scope="col">{text.hour}</th>
             {weekdays.map((d) => (
-              <th key={d} scope="col"><abbr title={weekdayName(d)}>{weekdayName(d, 'short')}</abbr></th>
+              <th key={d} scope="col">
+                <abbr title={weekdayName(d)}>{weekdayName(d, 'short')}</abbr>
+              </th>
             ))}
           </tr>
         </thead>
@@ -214,7 +233,13 @@ export function AreaFigure({ rows, query }: FigureProps): JSX.Element {
       file={file(query, 'areas')}
       table={{
         columns: [
-          text.area, text.reservedShare, text.usedShare, text.openHours, text.reservations, text.noShows, text.refused,
+          text.area,
+          text.reservedShare,
+          text.usedShare,
+          text.openHours,
+          text.reservations,
+          text.noShows,
+          text.refused,
         ],
         rows: rows.map((r) => {
           const f = figuresOf(r)
@@ -282,11 +307,25 @@ export function GroupFigure({ rows, query }: FigureProps): JSX.Element {
       file={file(query, 'groups')}
       table={{
         columns: [
-          text.group, text.reservations, text.reservedHours, text.usedHours, text.noShows, text.cancelled, text.refused,
+          text.group,
+          text.reservations,
+          text.reservedHours,
+          text.usedHours,
+          text.noShows,
+          text.cancelled,
+          text.refused,
         ],
         rows: rows.map((r) => {
           const f = figuresOf(r)
-          return [name(r), f.reservations, hours(f.reserved), hours(f.used), f.noShows, f.cancelled, f.refused]
+          return [
+            name(r),
+            f.reservations,
+            hours(f.reserved),
+            hours(f.used),
+            f.noShows,
+            f.cancelled,
+            f.refused,
+          ]
         }),
       }}
       format={cells([])}

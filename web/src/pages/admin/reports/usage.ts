@@ -66,8 +66,18 @@ export function figuresOf(r: UsageRow): Figures {
 /** sum adds the figures of rows. */
 export function sum(rows: readonly UsageRow[]): Figures {
   const total: Figures = {
-    open: 0, reserved: 0, used: 0, reservations: 0, checkIns: 0, noShows: 0, cancelled: 0, cancelledByLibrary: 0,
-    refused: 0, joins: 0, offers: 0, claims: 0,
+    open: 0,
+    reserved: 0,
+    used: 0,
+    reservations: 0,
+    checkIns: 0,
+    noShows: 0,
+    cancelled: 0,
+    cancelledByLibrary: 0,
+    refused: 0,
+    joins: 0,
+    offers: 0,
+    claims: 0,
   }
   for (const r of rows) {
     const f = figuresOf(r)

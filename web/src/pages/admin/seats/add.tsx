@@ -118,11 +118,20 @@ export function AddDialog({ areas, onDone, onClose }: AddDialogProps): JSX.Eleme
         <Amenities has={has.value} onChange={(next) => (has.value = next)} />
         <Field label={text.desk} hint={text.deskHint} optional>
           {(a) => (
-            <input {...a} maxLength={50} value={desk.value} onInput={(e) => (desk.value = e.currentTarget.value)} />
+            <input
+              {...a}
+              maxLength={50}
+              value={desk.value}
+              onInput={(e) => (desk.value = e.currentTarget.value)}
+            />
           )}
         </Field>
         <label class="choice">
-          <input type="checkbox" checked={out.value} onChange={(e) => (out.value = e.currentTarget.checked)} />
+          <input
+            type="checkbox"
+            checked={out.value}
+            onChange={(e) => (out.value = e.currentTarget.checked)}
+          />
           {text.outOfService}
         </label>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />

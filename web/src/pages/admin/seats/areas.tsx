@@ -134,9 +134,19 @@ function AreaDialog({ name, areas, onDone, onClose }: AreaDialogProps): JSX.Elem
             {text.merges(name, wanted)}
           </p>
         )}
-        <Field label={text.floor} hint={text.floorHint} fault={faultOf(action.problem.value, 'floor')} optional>
+        <Field
+          label={text.floor}
+          hint={text.floorHint}
+          fault={faultOf(action.problem.value, 'floor')}
+          optional
+        >
           {(a) => (
-            <input {...a} maxLength={50} value={floor.value} onInput={(e) => (floor.value = e.currentTarget.value)} />
+            <input
+              {...a}
+              maxLength={50}
+              value={floor.value}
+              onInput={(e) => (floor.value = e.currentTarget.value)}
+            />
           )}
         </Field>
         <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />

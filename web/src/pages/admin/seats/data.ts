@@ -32,7 +32,15 @@ export interface SeatRow {
 /** Column is a column of a seat file that a change can set. */
 export type Column = 'area' | 'amenities' | 'x_cm' | 'y_cm' | 'angle' | 'desk' | 'out_of_service'
 
-export const columns: readonly Column[] = ['area', 'amenities', 'x_cm', 'y_cm', 'angle', 'desk', 'out_of_service']
+export const columns: readonly Column[] = [
+  'area',
+  'amenities',
+  'x_cm',
+  'y_cm',
+  'angle',
+  'desk',
+  'out_of_service',
+]
 
 /** Seats are the seats of a branch, sorted by area and label, and the floors of its areas. */
 export interface Seats {
@@ -108,7 +116,9 @@ export function seatFile(branch: string, rows: readonly SeatRow[], fields: reado
   const lines = [['branch', 'label', ...fields].join(',')]
   for (const row of rows) {
     lines.push(
-      [branch, formula(row.label), ...fields.map((f) => formula(valueOf(row, f) ?? ''))].map(quoted).join(','),
+      [branch, formula(row.label), ...fields.map((f) => formula(valueOf(row, f) ?? ''))]
+        .map(quoted)
+        .join(','),
     )
   }
   return lines.join('\n') + '\n'
@@ -187,7 +197,10 @@ export function labelsFrom(first: string, n: number): string[] {
   const match = /^(.*?)(\d+)(\D*)$/su.exec(first)
   if (match === null) return n === 1 ? [first] : Array.from({ length: n }, (_, i) => `${first}${i + 1}`)
   const [, before = '', digits = '', after = ''] = match
-  return Array.from({ length: n }, (_, i) => before + String(Number(digits) + i).padStart(digits.length, '0') + after)
+  return Array.from(
+    { length: n },
+    (_, i) => before + String(Number(digits) + i).padStart(digits.length, '0') + after,
+  )
 }
 
 /** retireLimit is the number of seats that a call of RetireSeats takes. */

@@ -57,12 +57,14 @@ export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): J
     outOfService: out.value ?? r.outOfService,
     amenities: amenities.filter((a) => (mixed.value.has(a) ? r.amenities.includes(a) : has.value.has(a))),
   }))
-  const changes = (field: (a: SeatRow, b: SeatRow) => boolean): boolean => rows.some((r, i) => field(r, next[i] ?? r))
+  const changes = (field: (a: SeatRow, b: SeatRow) => boolean): boolean =>
+    rows.some((r, i) => field(r, next[i] ?? r))
   const fields: Column[] = []
   if (changes((a, b) => a.area !== b.area)) fields.push('area')
   if (changes((a, b) => a.desk !== b.desk)) fields.push('desk')
   if (changes((a, b) => a.outOfService !== b.outOfService)) fields.push('out_of_service')
-  if (changes((a, b) => [...a.amenities].sort().join() !== [...b.amenities].sort().join())) fields.push('amenities')
+  if (changes((a, b) => [...a.amenities].sort().join() !== [...b.amenities].sort().join()))
+    fields.push('amenities')
   const closes = changes((a, b) => b.outOfService && !a.outOfService)
   const file = seatFile(branch.value?.code ?? '', next, fields)
   const done = (): void => {
@@ -73,13 +75,17 @@ export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): J
   async function save(): Promise<void> {
     if (fields.length === 0) onClose()
     else if (closes) confirming.value = true
-    else if (await action.run(async () => void (await changeSeats(file, { reason: reason.value.trim() })))) done()
+    else if (await action.run(async () => void (await changeSeats(file, { reason: reason.value.trim() }))))
+      done()
   }
 
   if (confirming.value) return <OutOfService file={file} rows={rows} onDone={done} onClose={onClose} />
   const one = rows.length === 1 ? rows[0] : undefined
   return (
-    <Dialog title={one === undefined ? text.editMany(rows.length) : text.editOne(one.label)} onClose={onClose}>
+    <Dialog
+      title={one === undefined ? text.editMany(rows.length) : text.editOne(one.label)}
+      onClose={onClose}
+    >
       <form
         onSubmit={(e) => {
           e.preventDefault()

@@ -104,7 +104,12 @@ function CreateDialog({ branch: code, onCreated, onClose }: CreateDialogProps): 
 
   async function create(): Promise<void> {
     const ok = await action.run(async () => {
-      const body = { name: name.value.trim(), branch: code, scopes: [...chosen.value], reason: reason.value.trim() }
+      const body = {
+        name: name.value.trim(),
+        branch: code,
+        scopes: [...chosen.value],
+        reason: reason.value.trim(),
+      }
       secret.value = (await call(api.POST('/v1/admin/keys', { body }))).secret
     })
     if (ok) onCreated()
@@ -128,7 +133,9 @@ function CreateDialog({ branch: code, onCreated, onClose }: CreateDialogProps): 
             {secret.value}
           </code>
         </p>
-        <p role="status">{copied.value === 'yes' ? text.copied : copied.value === 'no' ? text.notCopied : ''}</p>
+        <p role="status">
+          {copied.value === 'yes' ? text.copied : copied.value === 'no' ? text.notCopied : ''}
+        </p>
         <div class="row end">
           <Button onClick={() => void copy()}>{text.copy}</Button>
           <Button kind="main" onClick={onClose}>
@@ -192,7 +199,15 @@ function CreateDialog({ branch: code, onCreated, onClose }: CreateDialogProps): 
   )
 }
 
-function RevokeDialog({ of, onDone, onClose }: { of: Key; onDone: () => void; onClose: () => void }): JSX.Element {
+function RevokeDialog({
+  of,
+  onDone,
+  onClose,
+}: {
+  of: Key
+  onDone: () => void
+  onClose: () => void
+}): JSX.Element {
   const text = ts().seats.key
   const action = useAction()
   const reason = useSignal('')
