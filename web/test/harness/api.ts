@@ -141,7 +141,7 @@ export interface BranchOptions {
 /** newBranch makes a branch with seats of its own for a test. It has no opening hours: it is always open. */
 export async function newBranch(options: BranchOptions = {}): Promise<Branch> {
   const { api } = await admin()
-  const code = unique('t-')
+  const code = unique('branch') // its name never contains the label of a seat, such as T-01
   const name = options.name ?? `Branch ${code}`
   const zone = options.zone ?? 'Europe/Berlin'
   const areas = options.areas ?? ['Hall']
