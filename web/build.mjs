@@ -26,7 +26,7 @@ const styles = await build({
 })
 const mainStyle = path(styles.metafile, 'src/style/main.css')
 
-const scripts = await build({
+const options = /** @type {const} */ ({
   absWorkingDir: root,
   entryPoints: { main: 'src/main.tsx' },
   bundle: true,
@@ -43,6 +43,13 @@ const scripts = await build({
   write: false,
   outdir: out,
 })
+
+// esbuild makes a chunk for each set of pages that share modules: 14 for the first load. Each costs a
+// request. The pages are loaded after main.js, so all of them may use one chunk with all modules of
+// the first load: the second build lets each page import these modules.
+const firstLoad = ['src/main.tsx', 'src/pages/now/now.tsx', 'src/pages/now/sheet.tsx']
+const draft = await build(options)
+const scripts = await build({ ...options, plugins: [oneChunk(draft.metafile)] })
 const mainScript = path(scripts.metafile, 'src/main.tsx')
 // The first page of most visits: without this link, the browser learns of it only when main.js runs.
 const firstPage = path(scripts.metafile, 'src/pages/now/now.tsx')
@@ -122,15 +129,54 @@ function text(name) {
 }
 
 /**
+ * oneChunk returns a plugin with which all pages import the modules of the first load.
+ * @param {import('esbuild').Metafile} meta of a build without the plugin
+ * @returns {import('esbuild').Plugin}
+ */
+function oneChunk(meta) {
+  const loaded = firstLoad.map((entry) => outputOf(meta, entry))
+  for (const output of loaded) {
+    for (const i of meta.outputs[output]?.imports ?? []) {
+      if (i.kind === 'import-statement' && !loaded.includes(i.path)) loaded.push(i.path)
+    }
+  }
+  const pages = Object.values(meta.outputs).flatMap((o) =>
+    /^src\/(pages|map)\//.test(o.entryPoint ?? '') ? [join(root, o.entryPoint ?? '')] : [],
+  )
+  const shared = loaded
+    .flatMap((output) => Object.keys(meta.outputs[output]?.inputs ?? {}))
+    .filter((input) => input.startsWith('src/') && !firstLoad.includes(input))
+    .sort()
+  const imports = shared.map((input) => `import ${JSON.stringify(join(root, input))}\n`).join('')
+  return {
+    name: 'one-chunk',
+    setup(b) {
+      b.onLoad({ filter: /\.tsx?$/ }, ({ path }) =>
+        pages.includes(path)
+          ? { contents: readFileSync(path, 'utf8') + imports, loader: path.endsWith('x') ? 'tsx' : 'ts' }
+          : undefined,
+      )
+    },
+  }
+}
+
+/**
+ * outputOf returns the output of an entry point, or of a module that is loaded on demand.
+ * @param {import('esbuild').Metafile} meta
+ * @param {string} entry
+ */
+function outputOf(meta, entry) {
+  for (const [name, output] of Object.entries(meta.outputs)) if (output.entryPoint === entry) return name
+  throw new Error(`${entry} has no output`)
+}
+
+/**
  * path returns the name in dist of the output of an entry point, or of a module that is loaded on demand.
  * @param {import('esbuild').Metafile} meta
  * @param {string} entry
  */
 function path(meta, entry) {
-  for (const [name, output] of Object.entries(meta.outputs)) {
-    if (output.entryPoint === entry) return 'assets/' + basename(name)
-  }
-  throw new Error(`${entry} has no output`)
+  return 'assets/' + basename(outputOf(meta, entry))
 }
 
 /**

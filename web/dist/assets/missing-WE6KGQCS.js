@@ -1,1 +1,0 @@
-import{e as n}from"./chunk-DBTDWYEL.js";import{A as o,b as m,u as t}from"./chunk-DCGDQNSY.js";function e(){return o(m,{children:[o("h1",{children:t().common.notFoundTitle}),o("p",{children:t().common.notFoundText}),o("p",{children:o(n,{href:"/",children:t().common.toStart})})]})}export{e as View};
