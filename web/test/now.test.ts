@@ -59,7 +59,7 @@ test('a visitor signs in at a seat, comes back to it, and books it with one tap'
   await sheet(page).getByRole('heading', { name: 'Seat T-02' }).waitFor()
   await sheet(page).getByRole('button', { name: bookButton }).click()
   await sheet(page).getByText('Seat T-02 is yours until').waitFor()
-  await sheet(page).getByText('Check in until').waitFor()
+  await sheet(page).getByText('Check in by').waitFor()
   await checkAxe(page, 'the sheet of a booked seat')
   assert.deepEqual(
     (await upcoming(student)).map((r) => r.seat?.id),
@@ -142,7 +142,7 @@ test('a user waits for a taken seat, gets the offer on another page, and claims 
   await row(page, id(branch)).click()
   await sheet(page).getByText('No other seat is free').waitFor()
   await sheet(page).getByRole('button', { name: 'Tell me when it is free' }).click()
-  await sheet(page).getByText('You wait for this seat: place 1').waitFor()
+  await sheet(page).getByText('You are waiting for this seat: place 1').waitFor()
   await checkAxe(page, 'the sheet of a seat with a waitlist')
   await sheet(page).getByRole('button', { name: 'Close' }).click()
   await page.getByRole('link', { name: 'Scan' }).click()

@@ -17,7 +17,7 @@ export const errors = {
   BRANCH_NOT_FOUND: 'This branch does not exist.',
   SEAT_TAKEN: 'This seat was just taken for that time.',
   USER_BUSY: 'You have another reservation at that time.',
-  ALREADY_WAITING: 'You wait for this seat already.',
+  ALREADY_WAITING: 'You are waiting for this seat already.',
   CHECK_IN_TOO_EARLY: (opens: string) => `Check-in opens at ${opens}.`,
   CHECK_IN_TOO_LATE: 'It is too late to check in.',
   NOT_CONFIRMED: 'This reservation has changed in the meantime.',

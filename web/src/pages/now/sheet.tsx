@@ -50,10 +50,17 @@ export function SeatSheet({ id, onClose }: { id: string; onClose: () => void }):
     <Dialog kind="sheet" title={n.seat(s.label)} onClose={onClose}>
       <div class="sheet-seat">
         <p class="row">
-          <Sign look={lookOf(s)} />{' '}
-          <span>
-            {s.area} · {words(s)}
-          </span>
+          {/* The seat may be reported as taken before the answer says that the user has it. */}
+          {about?.state === 'sending' ? (
+            s.area
+          ) : (
+            <>
+              <Sign look={lookOf(s)} />{' '}
+              <span>
+                {s.area} · {words(s)}
+              </span>
+            </>
+          )}
         </p>
         <Amenities of={s.amenities} />
       </div>

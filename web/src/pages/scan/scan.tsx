@@ -305,10 +305,16 @@ function Done({ reservation, before }: { reservation: Reservation; before: boole
   const s = t().scan
   return (
     <>
-      <h2 class="done">
-        <span aria-hidden="true">✓</span> {before ? s.already : s.done}
-      </h2>
-      {shown === undefined ? <p>{s.ended}</p> : <Present reservation={shown} />}
+      {shown === undefined ? (
+        <p role="status">{s.ended}</p>
+      ) : (
+        <>
+          <h2 class="done">
+            <span aria-hidden="true">✓</span> {before ? s.already : s.done}
+          </h2>
+          <Present reservation={shown} />
+        </>
+      )}
       <Link href="/me" class="button">
         {t().me.title}
       </Link>
