@@ -327,6 +327,15 @@ test('rule SCREEN: a scan before the sign-in is recorded, and checks in after it
     JSON.stringify([{ ...localStorage }, { ...sessionStorage }, location.href, history.state]),
   )
   assert.ok(!kept.includes(code), 'the code is kept')
+  // After leaving, the page does not say that the user is checked in, and tells the end once.
+  await page.getByRole('button', { name: 'Leave' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Leave' }).click()
+  await page.getByText('This reservation has ended').waitFor()
+  assert.equal(await page.getByRole('heading', { name: 'You are checked in' }).count(), 0)
+  await page.locator('.notice', { hasText: 'You have left seat' }).waitFor()
+  await page.getByRole('link', { name: 'My seats' }).first().click()
+  await page.getByText('Left at').waitFor()
+  assert.equal(await page.locator('.notice').count(), 1)
   // Scanned once more, the page says that nothing is left to do.
   await page.goBack().catch(() => null)
   assert.ok(!page.url().includes(code), 'the code is in the history')
@@ -561,6 +570,9 @@ test('without a network the page shows the last known reservations with their ti
   await page.locator('li.seat-item', { hasText: 'T-01' }).waitFor()
   await page.getByText('The library cannot be reached. These are your seats as of').waitFor()
   assert.equal(await page.getByRole('button', { name: 'Cancel the reservation' }).count(), 0)
+  const header = page.locator('header.top')
+  assert.equal(await header.getByRole('link', { name: 'Sign in' }).count(), 0, 'the session is not over')
+  await header.getByRole('link', { name: 'Settings' }).waitFor()
   await page.context().setOffline(false)
   await page.evaluate(() => dispatchEvent(new Event('online')))
   await page.getByRole('button', { name: 'Cancel the reservation' }).waitFor()

@@ -65,7 +65,7 @@ function Header(): JSX.Element {
         {isLibrarian.value && <Link href="/admin">{nav.admin}</Link>}
         {account.value || resuming.value ? (
           <Link href="/settings" class="account">
-            {account.value?.user.name ?? t().account.title}
+            {account.value?.user.name ?? nav.settings}
           </Link>
         ) : (
           <Link href="/login" class="account">

@@ -24,9 +24,8 @@ export function notify(text: string): void {
 let user: string | undefined
 effect(() => {
   const id = account.value?.user.id
-  if (id === undefined || id === user) return
+  if (id !== undefined && id !== user) items.value = []
   user = id
-  items.value = []
 })
 
 function dismiss(id: number): void {
