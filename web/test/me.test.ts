@@ -319,6 +319,8 @@ test('rule SCREEN: a scan before the sign-in is recorded, and checks in after it
   await page.getByText('You are at the screen “Hall”').waitFor()
   assert.equal(new URL(page.url()).pathname, '/scan', 'the code is still in the address')
   await checkAxe(page, 'sign-in after a scan')
+  const register = page.getByRole('main').getByRole('link', { name: 'Create an account' })
+  assert.equal(await register.getAttribute('href'), '/register?next=%2Fscan')
   await signIn(page, student)
   await page.getByRole('heading', { name: 'You are checked in' }).waitFor()
   assert.deepEqual(sent, ['/v1/scans', '/v1/auth/login', '/v1/reservations/1:checkIn'])

@@ -195,6 +195,22 @@ test('a booking whose answer is lost is repeated when the connection is back, an
   assert.equal((await upcoming(student)).length, 1)
 })
 
+test('on a phone the filters show in each language that they go on', async (b) => {
+  const branch = await newBranch({
+    seats: 2,
+    areas: ['Hall', 'Quiet'],
+    seat: () => ({ amenities: ['AMENITY_POWER_OUTLET', 'AMENITY_WINDOW'] }),
+  })
+  for (const language of ['en', 'de', 'zh'] as const) {
+    const page = await b.page({ device: 'phone', language })
+    await page.goto(`/?branch=${branch.code}`)
+    const first = page.locator('.filters button:has(svg)').first()
+    await first.waitFor()
+    const box = await first.boundingBox()
+    assert.ok(box !== null && box.x < 390 - 40, `${language}: the first amenity is at ${box?.x} px of 390`)
+  }
+})
+
 test('filters, time and view are in the address: back, reload and a link work', async (b) => {
   const [other, branch] = await Promise.all([
     newStudent(),

@@ -32,7 +32,7 @@ export const now: typeof English = {
   filter: 'Filter',
   allAreas: 'Alle Bereiche',
   area: 'Bereich',
-  alsoTaken: 'Auch belegte',
+  alsoTaken: 'Belegte zeigen',
   view: 'Ansicht',
   list: 'Liste',
   map: 'Plan',

@@ -237,6 +237,10 @@ function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 's
         </>
       )}
       <SignIn />
+      <p>
+        {t().account.noAccount}{' '}
+        <Link href={`/register?next=${encodeURIComponent(address())}`}>{t().common.register}</Link>
+      </p>
       {seat?.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <Free branch={seat.seat?.branch} />}
     </section>
   )
