@@ -37,7 +37,7 @@ export const errors = {
   QUOTA_EXHAUSTED: 'You have reached the library’s limit for this day or week.',
   CANCEL_TOO_LATE: 'It is too late to cancel this reservation.',
   PRESENCE_REQUIRED: 'Scan the code to check in.',
-  PRESENCE_INVALID: 'This code is not valid.',
+  PRESENCE_INVALID: 'This code is not valid. Codes of a screen change: use the one that it shows now.',
   PRESENCE_EXPIRED: 'This code is too old. Scan the code that the screen shows now.',
   PRESENCE_ELSEWHERE: 'This code belongs to another place.',
   PRESENCE_OFF: 'The library does not use codes.',

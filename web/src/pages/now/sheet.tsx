@@ -437,7 +437,12 @@ function Line({
         <Button onClick={careful(() => void book(requestOf(s, from, to, 'wait')))}>{n.wait}</Button>
       )}
       <p>
-        <small>{n.waitHint(dayAndClock(start, z), dayAndClock(to, z))}</small>
+        <small>
+          {n.waitHint(
+            dayAndClock(start, z),
+            dateOf(to, z) === dateOf(start, z) ? clock(to, z) : dayAndClock(to, z),
+          )}
+        </small>
       </p>
     </section>
   )
