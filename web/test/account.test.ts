@@ -77,6 +77,29 @@ test('a student number that is taken says so', async (b) => {
   await page.getByText('This student number is registered already').waitFor()
 })
 
+test('a number with the password of its account signs in, says so, and stays on the device', async (b) => {
+  const student = await newStudent()
+  const page = await b.page({ allow: [/409/] })
+  await page.goto('/register')
+  await page.getByLabel('Student number').fill(student.studentId)
+  await page.getByLabel('Full name').fill('Other Person')
+  await page.getByLabel('E-mail address').fill('other@university.example')
+  await page.getByLabel('Password', { exact: true }).fill(password)
+  await page.getByLabel('Stay signed in').check()
+  await page.getByRole('button', { name: 'Create an account' }).click()
+  await page.locator('.notice', { hasText: `You are signed in as ${student.name}` }).waitFor()
+  assert.equal(await page.getByText('Other Person').count(), 0)
+  await page.reload()
+  await page.getByRole('link', { name: student.name }).click()
+  // The notice of the sign-out is gone after the next sign-in.
+  await page.getByRole('button', { name: 'Sign out here' }).click()
+  await page.locator('.notice', { hasText: 'You are signed out' }).waitFor()
+  await page.getByRole('main').getByRole('link', { name: 'Sign in' }).click()
+  await signIn(page, student.studentId)
+  await page.getByRole('link', { name: student.name }).waitFor()
+  assert.equal(await page.locator('.notice', { hasText: 'You are signed out' }).count(), 0)
+})
+
 test('a wrong password says so, and the right one leads to the wanted page', async (b) => {
   const student = await newStudent()
   const page = await b.page()

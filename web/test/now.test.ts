@@ -59,7 +59,7 @@ test('a visitor signs in at a seat, comes back to it, and books it with one tap'
   await sheet(page).getByRole('heading', { name: 'Seat T-02' }).waitFor()
   await sheet(page).getByRole('button', { name: bookButton }).click()
   await sheet(page).getByText('Seat T-02 is yours until').waitFor()
-  await sheet(page).getByText('Check in until').waitFor()
+  await sheet(page).getByText('Check in by').waitFor()
   await checkAxe(page, 'the sheet of a booked seat')
   assert.deepEqual(
     (await upcoming(student)).map((r) => r.seat?.id),
@@ -142,7 +142,7 @@ test('a user waits for a taken seat, gets the offer on another page, and claims 
   await row(page, id(branch)).click()
   await sheet(page).getByText('No other seat is free').waitFor()
   await sheet(page).getByRole('button', { name: 'Tell me when it is free' }).click()
-  await sheet(page).getByText('You wait for this seat: place 1').waitFor()
+  await sheet(page).getByText('You are waiting for this seat: place 1').waitFor()
   await checkAxe(page, 'the sheet of a seat with a waitlist')
   await sheet(page).getByRole('button', { name: 'Close' }).click()
   await page.getByRole('link', { name: 'Scan' }).click()
@@ -193,6 +193,22 @@ test('a booking whose answer is lost is repeated when the connection is back, an
   assert.ok(keys.length >= 2)
   assert.equal(new Set(keys).size, 1)
   assert.equal((await upcoming(student)).length, 1)
+})
+
+test('on a phone the filters show in each language that they go on', async (b) => {
+  const branch = await newBranch({
+    seats: 2,
+    areas: ['Hall', 'Quiet'],
+    seat: () => ({ amenities: ['AMENITY_POWER_OUTLET', 'AMENITY_WINDOW'] }),
+  })
+  for (const language of ['en', 'de', 'zh'] as const) {
+    const page = await b.page({ device: 'phone', language })
+    await page.goto(`/?branch=${branch.code}`)
+    const first = page.locator('.filters button:has(svg)').first()
+    await first.waitFor()
+    const box = await first.boundingBox()
+    assert.ok(box !== null && box.x < 390 - 40, `${language}: the first amenity is at ${box?.x} px of 390`)
+  }
 })
 
 test('filters, time and view are in the address: back, reload and a link work', async (b) => {

@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import type { ComponentType, JSX } from 'preact'
 import { t } from '../i18n/text.ts'
 import { here, Link } from '../router.tsx'
-import { account, ended, isLibrarian, isStaff } from '../state/session.ts'
+import { account, ended, isLibrarian, isStaff, resuming } from '../state/session.ts'
 import { Announcer } from '../ui/announce.tsx'
 import { Connection } from '../ui/connection.tsx'
 import { News } from '../ui/news.tsx'
@@ -63,9 +63,9 @@ function Header(): JSX.Element {
         <Link href="/scan">{nav.scan}</Link>
         {isStaff.value && <Link href="/desk">{nav.desk}</Link>}
         {isLibrarian.value && <Link href="/admin">{nav.admin}</Link>}
-        {account.value ? (
+        {account.value || resuming.value ? (
           <Link href="/settings" class="account">
-            {account.value.user.name}
+            {account.value?.user.name ?? nav.settings}
           </Link>
         ) : (
           <Link href="/login" class="account">

@@ -305,6 +305,9 @@ effect(() => {
   })
 })
 
+/** endedHere are the reservations that the user has ended on this page, which needs no notification. */
+export const endedHere = new Set<string>()
+
 /** offlineStart tells that the user stays signed in, but the network did not let the page resume the session. */
 function offlineStart(): boolean {
   return loadedFor === undefined && localStorage.getItem(staying) !== null

@@ -26,6 +26,12 @@ export const isAdmin = computed(() => account.value?.user.role === 'ROLE_ADMIN')
 /** Says that a cookie may exist, so that a visitor without one costs no request. It is no secret. */
 const staying = 'dlsms.stay'
 
+/**
+ * resuming tells that the user stays signed in on this device, but the page has no session yet: it is
+ * starting, or the server cannot be reached.
+ */
+export const resuming = signal(localStorage.getItem(staying) !== null)
+
 whenSignedOut((reason) => {
   if (!account.value) return
   setToken('')
@@ -41,9 +47,14 @@ listen((message) => {
   if (message === 'signed-in' && account.value === null) void resume()
 })
 
+/** How long the page waits before it tries again to restore the session, in milliseconds. */
+const resumeInterval = 5000
+let again: ReturnType<typeof setTimeout> | undefined
+
 /** resume restores the session of the cookie, if there is one. */
 export async function resume(): Promise<void> {
   if (localStorage.getItem(staying) === null) {
+    resuming.value = false
     account.value = null
     return
   }
@@ -51,16 +62,27 @@ export async function resume(): Promise<void> {
     const { accessToken, key } = await call(api.POST('/v1/auth/session:resume'))
     if (key) {
       loseCookie() // the browser has become a screen: see display.ts
+      resuming.value = false
       account.value = null
       return
     }
     setToken(accessToken)
     await load()
+    resuming.value = false
     ended.value = ''
   } catch (e) {
     const problem = asProblem(e)
-    if (problem.status === 401) localStorage.removeItem(staying)
+    if (problem.status === 401) {
+      localStorage.removeItem(staying)
+      resuming.value = false
+    }
     account.value = null
+    if (problem.temporary) {
+      clearTimeout(again)
+      again = setTimeout(() => {
+        if (account.value === null && resuming.value) void resume()
+      }, resumeInterval)
+    }
   }
 }
 
@@ -85,6 +107,7 @@ export async function signIn(studentId: string, password: string, stay: boolean)
     }
   }
   await load({ user, branches: [], expiresAt: expiresAt ?? '' })
+  resuming.value = false
   ended.value = ''
   tell('signed-in')
   return stays
@@ -155,6 +178,7 @@ export function loseCookie(): void {
 /** forget drops the session in this tab. */
 export function forget(): void {
   setToken('')
+  resuming.value = false
   account.value = null
   ended.value = ''
 }

@@ -8,6 +8,7 @@ import { now } from '../state/clock.ts'
 import {
   claim,
   dismiss,
+  endedHere,
   leaveWaitlist,
   news,
   offers,
@@ -45,7 +46,8 @@ export function News(): JSX.Element | null {
         if (n.kind === 'NOTIFICATION_KIND_SEAT_OFFERED') alertNow(newsText(n))
         else if (matters(n)) announce(newsText(n))
         else {
-          notify(newsText(n))
+          const told = n.kind === 'NOTIFICATION_KIND_COMPLETED' && endedHere.has(n.reservationId)
+          if (!told) notify(newsText(n))
           dismiss(n.id)
         }
       }),

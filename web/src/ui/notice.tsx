@@ -1,6 +1,7 @@
-import { signal } from '@preact/signals'
+import { effect, signal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { t } from '../i18n/text.ts'
+import { account } from '../state/session.ts'
 import { announce } from './announce.tsx'
 
 interface Item {
@@ -18,6 +19,14 @@ export function notify(text: string): void {
   announce(text)
   setTimeout(() => dismiss(item.id), 8000)
 }
+
+/** A user who signs in does not see the notices of the user before, such as that of the sign-out. */
+let user: string | undefined
+effect(() => {
+  const id = account.value?.user.id
+  if (id !== undefined && id !== user) items.value = []
+  user = id
+})
 
 function dismiss(id: number): void {
   items.value = items.value.filter((i) => i.id !== id)

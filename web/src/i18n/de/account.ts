@@ -9,17 +9,20 @@ export const account: typeof English = {
   show: 'Zeigen',
   showPassword: 'Passwort zeigen',
   stay: 'Auf diesem Gerät angemeldet bleiben',
-  stayHint: 'Nur auf einem eigenen Gerät. Sonst endet die Sitzung, wenn Sie die Seite schließen.',
+  stayHint:
+    'Nur auf einem eigenen Gerät. Sonst endet die Sitzung, wenn Sie die Seite schließen oder neu laden.',
   stayImpossible:
-    'Diese Seite hat keine sichere Verbindung. Deshalb endet die Sitzung, wenn Sie sie schließen.',
-  staysNot: 'Sie sind angemeldet, bis Sie diese Seite schließen. Länger lässt es diese Verbindung nicht zu.',
+    'Diese Seite hat keine sichere Verbindung. Deshalb endet die Sitzung, wenn Sie sie schließen oder neu laden.',
+  staysNot:
+    'Sie sind angemeldet, bis Sie diese Seite schließen oder neu laden. Länger lässt es diese Verbindung nicht zu.',
   noAccount: 'Noch kein Konto?',
   haveAccount: 'Sie haben schon ein Konto?',
   forgotten: 'Passwort vergessen? Die Theke der Bibliothek hilft Ihnen.',
   welcome: (name) => `Willkommen, ${name}. Sie sind angemeldet.`,
+  welcomeBack: (name) => `Zu dieser Matrikelnummer gibt es schon ein Konto. Sie sind als ${name} angemeldet.`,
   rule: {
     studentId: '3 bis 32 Buchstaben (ohne Umlaute), Ziffern, Punkte, Binde- oder Unterstriche.',
-    name: 'Höchstens 100 Zeichen.',
+    name: 'Ihr Vor- und Nachname, höchstens 100 Zeichen.',
     email: 'Zum Beispiel ada@universitaet.example',
     password: 'Mindestens 8 Zeichen. Groß- und Kleinschreibung wird unterschieden.',
   },

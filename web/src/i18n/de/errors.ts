@@ -39,7 +39,8 @@ export const errors: typeof English = {
   QUOTA_EXHAUSTED: 'Sie haben die Grenze der Bibliothek für diesen Tag oder diese Woche erreicht.',
   CANCEL_TOO_LATE: 'Zum Stornieren ist es zu spät.',
   PRESENCE_REQUIRED: 'Scannen Sie den Code, um einzuchecken.',
-  PRESENCE_INVALID: 'Dieser Code ist nicht gültig.',
+  PRESENCE_INVALID:
+    'Dieser Code ist nicht gültig. Codes eines Bildschirms wechseln: Nehmen Sie den, der jetzt dort steht.',
   PRESENCE_EXPIRED: 'Dieser Code ist zu alt. Scannen Sie den Code, den der Bildschirm jetzt zeigt.',
   PRESENCE_ELSEWHERE: 'Dieser Code gehört zu einem anderen Ort.',
   PRESENCE_OFF: 'Die Bibliothek nutzt keine Codes.',

@@ -51,7 +51,7 @@ export const me = {
   leaveWaitlist: 'Leave the waitlist',
   leaveWaitlistTitle: (seat: string) => `Leave the waitlist of seat ${seat}?`,
   leaveWaitlistText: 'You lose your place in line.',
-  leftWaitlist: (seat: string) => `You no longer wait for seat ${seat}.`,
+  leftWaitlist: (seat: string) => `You are no longer waiting for seat ${seat}.`,
   suspended: (until: string) => `You cannot reserve seats until ${until}`,
   suspendedText:
     'You did not use several of your reservations. Reservations that you have already stay valid.',

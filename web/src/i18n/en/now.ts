@@ -74,8 +74,8 @@ export const now = {
   seeFrom: (time: string) => `Free from ${time}: look there`,
   wait: 'Tell me when it is free',
   waitHint: (from: string, to: string) =>
-    `If the seat gets free between ${from} and ${to}, it is kept for you for a few minutes, and this page tells you.`,
-  waiting: (position: number) => `You wait for this seat: place ${position} in line.`,
+    `If the seat becomes free between ${from} and ${to}, it is kept for you for a few minutes, and this page tells you.`,
+  waiting: (position: number) => `You are waiting for this seat: place ${position} in line.`,
   leaveLine: 'Stop waiting',
   offered: 'This seat is held for you.',
   sending: (label: string) => `Reserving seat ${label}…`,
@@ -88,7 +88,7 @@ export const now = {
   next: 'What to do next',
   checkInBetween: (from: string, to: string) =>
     `Check in between ${from} and ${to}. Otherwise the seat goes to another person.`,
-  checkInUntil: (to: string) => `Check in until ${to}. Otherwise the seat goes to another person.`,
+  checkInUntil: (to: string) => `Check in by ${to}. Otherwise the seat goes to another person.`,
   how: {
     CHECK_IN_RULE_UNSPECIFIED: '',
     CHECK_IN_RULE_NONE: '',
@@ -108,18 +108,18 @@ export const now = {
     `Your reservation: seat ${label}, ${from} to ${to}.`,
   ask: 'The library’s desk can help.',
   changeTime: 'Choose another time',
-  offer: (label: string) => `Seat ${label} is free for you`,
+  offer: (label: string) => `Seat ${label} is free for you.`,
   offerWindow: (from: string, to: string) => `From ${from} to ${to}.`,
-  offerLeft: (time: string) => `Held for another ${time}`,
+  offerLeft: (time: string) => `Held for another ${time}.`,
   claim: 'Take the seat',
-  decline: 'Decline',
+  decline: 'No, thanks',
   newsTitle: 'Your news',
   news: {
     NOTIFICATION_KIND_UNSPECIFIED: (seat: string) => `Your reservation of seat ${seat} has changed.`,
     NOTIFICATION_KIND_SEAT_OFFERED: (seat: string) => `Seat ${seat} is free for you.`,
     NOTIFICATION_KIND_OFFER_EXPIRED: (seat: string) => `The offer of seat ${seat} has expired.`,
     NOTIFICATION_KIND_CHECK_IN_REMINDER: (seat: string, _from: string, _to: string, deadline: string) =>
-      `Check in at seat ${seat} until ${deadline}. Otherwise you lose it.`,
+      `Check in at seat ${seat} by ${deadline}. Otherwise you lose it.`,
     NOTIFICATION_KIND_NO_SHOW: (seat: string) =>
       `Your reservation of seat ${seat} has ended, because you did not check in.`,
     NOTIFICATION_KIND_COMPLETED: (seat: string) => `Your reservation of seat ${seat} has ended.`,

@@ -37,7 +37,7 @@ export const errors: typeof English = {
   QUOTA_EXHAUSTED: '您已达到图书馆当天或本周的上限。',
   CANCEL_TOO_LATE: '已过取消时间。',
   PRESENCE_REQUIRED: '请扫码签到。',
-  PRESENCE_INVALID: '这个码无效。',
+  PRESENCE_INVALID: '这个码无效。屏幕上的码会更换，请使用当前显示的码。',
   PRESENCE_EXPIRED: '这个码已过期。请扫描屏幕当前显示的码。',
   PRESENCE_ELSEWHERE: '这个码属于其他地点。',
   PRESENCE_OFF: '图书馆没有启用签到码。',

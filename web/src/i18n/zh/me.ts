@@ -12,7 +12,7 @@ export const me: typeof English = {
   waitlist: '候补',
   history: '最近 30 天',
   historyEmpty: '最近 30 天没有预约记录。',
-  left: '剩余',
+  left: '后结束',
   checkIn: '签到',
   checkInOpens: (time) => `${time} 起可以签到。`,
   checkInCloses: (time) => `请在 ${time} 前签到。`,

@@ -30,6 +30,9 @@ export function View(): JSX.Element {
       <p>
         <small>{t().account.forgotten}</small>
       </p>
+      <p>
+        <Link href="/settings">{t().account.appearance}</Link>
+      </p>
     </div>
   )
 }

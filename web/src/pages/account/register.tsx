@@ -13,6 +13,7 @@ import { Fault } from '../../ui/problem.tsx'
 import { nextPath, withNext } from './next.ts'
 import { PasswordField } from './password.tsx'
 import { nameFits, passwordFits, passwordTooLong, studentIdFits } from './rules.ts'
+import { Stay } from './stay.tsx'
 
 type Name = 'studentId' | 'name' | 'email' | 'password'
 
@@ -23,6 +24,7 @@ export function View(): JSX.Element {
   const user = account.value
   const values = useSignal(empty)
   const judged = useSignal(false)
+  const stay = useSignal(false)
   const form = useRef<HTMLFormElement>(null)
   const { busy, problem, run } = useAction()
   const a = t().account
@@ -55,8 +57,11 @@ export function View(): JSX.Element {
           studentId: values.value.studentId.trim(),
           email: values.value.email.trim(),
         }
-        await register(body)
-        notify(t().account.welcome(body.name.trim()))
+        const created = await register(body, stay.value)
+        // The account of an earlier attempt has the same name.
+        const name = account.value?.user.name ?? body.name.trim()
+        const text = created || name === body.name.trim() ? t().account.welcome : t().account.welcomeBack
+        notify(text(name))
       })
     }
     // The first field with a fault, once it is marked.
@@ -105,6 +110,7 @@ export function View(): JSX.Element {
           value={values.value.password}
           onInput={set('password')}
         />
+        <Stay value={stay} />
         {marked ? (
           <p class="fault" role="alert">
             {t().errors.INVALID_FIELDS}
@@ -123,19 +129,23 @@ export function View(): JSX.Element {
   )
 }
 
-/** register creates an account and signs in. If the answer of an earlier attempt was lost, it signs in only. */
-async function register(body: Record<Name, string>): Promise<void> {
+/**
+ * register creates an account and signs in. If the answer of an earlier attempt was lost, it signs in
+ * only. It reports whether it has created the account.
+ */
+async function register(body: Record<Name, string>, stay: boolean): Promise<boolean> {
   try {
     await call(api.POST('/v1/auth/register', { body }))
   } catch (e) {
     const taken = asProblem(e)
     if (taken.reason !== 'STUDENT_ID_TAKEN') throw taken
     try {
-      await signIn(body.studentId, body.password, false)
-      return
+      await signIn(body.studentId, body.password, stay)
+      return false
     } catch (again) {
       throw asProblem(again).reason === 'BAD_CREDENTIALS' ? taken : again
     }
   }
-  await signIn(body.studentId, body.password, false)
+  await signIn(body.studentId, body.password, stay)
+  return true
 }

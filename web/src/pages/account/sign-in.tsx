@@ -8,6 +8,7 @@ import { Field } from '../../ui/field.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { PasswordField } from './password.tsx'
+import { Stay } from './stay.tsx'
 
 /**
  * SignIn is the form to sign in. A page that needs a user in the middle of something shows it in place,
@@ -20,8 +21,6 @@ export function SignIn(): JSX.Element {
   const form = useRef<HTMLFormElement>(null)
   const { busy, problem, run } = useAction()
   const a = t().account
-  // A browser keeps a cookie that scripts cannot read only over HTTPS, or on the device itself.
-  const canStay = isSecureContext
 
   const submit = async (): Promise<void> => {
     const done = await run(async () => {
@@ -64,26 +63,7 @@ export function SignIn(): JSX.Element {
           password.value = v
         }}
       />
-      {canStay ? (
-        <div class="stay">
-          <label class="choice">
-            <input
-              type="checkbox"
-              checked={stay.value}
-              aria-describedby="stay-hint"
-              onChange={(e) => {
-                stay.value = e.currentTarget.checked
-              }}
-            />
-            {a.stay}
-          </label>
-          <small id="stay-hint">{a.stayHint}</small>
-        </div>
-      ) : (
-        <p class="stay">
-          <small>{a.stayImpossible}</small>
-        </p>
-      )}
+      <Stay value={stay} />
       <Fault problem={problem.value} />
       <Button kind="main" type="submit" busy={busy.value}>
         {t().common.signIn}

@@ -1,6 +1,6 @@
 import { api, call } from '../../api/client.ts'
 import { asProblem } from '../../api/problem.ts'
-import { loadMine, putReservation, type Reservation } from '../../state/mine.ts'
+import { endedHere, loadMine, putReservation, type Reservation } from '../../state/mine.ts'
 
 /** The actions at a reservation. Each is safe to repeat, and shows its answer on every page at once. */
 
@@ -36,6 +36,7 @@ export function checkIn(
 
 /** checkOut ends a reservation now. */
 export function checkOut(id: string): Promise<Reservation> {
+  endedHere.add(id)
   const params = { path: { reservationId: id } }
   return act(call(api.POST('/v1/reservations/{reservationId}:checkOut', { params, body: {} })))
 }

@@ -1,4 +1,4 @@
-import { clock, dateOf, day, dayAndClock, number } from '../../i18n/time.ts'
+import { clock, dateOf, day, dayAndClock } from '../../i18n/time.ts'
 import { t } from '../../i18n/text.ts'
 
 /** ms returns a time of the API in milliseconds since 1970; 0: it is not set. */
@@ -19,16 +19,10 @@ export function spanWithDay(from: string | undefined, to: string | undefined, zo
   return `${day(ms(from), zone)}, ${t().common.span(clock(ms(from), zone), clock(ms(to), zone))}`
 }
 
-/** shortLength returns a length of time, such as "1 hr 30 min". */
+/** shortLength returns a length of time, such as "1 h 30 min". */
 export function shortLength(milliseconds: number): string {
   const minutes = Math.max(0, Math.round(milliseconds / 60_000))
-  const unit = (n: number, name: string): string =>
-    number(n, { style: 'unit', unit: name, unitDisplay: 'short' })
-  const parts = [[Math.floor(minutes / 60), 'hour'] as const, [minutes % 60, 'minute'] as const]
-  return parts
-    .filter(([n]) => n > 0)
-    .map(([n, name]) => unit(n, name))
-    .join(' ')
+  return t().now.hoursMinutes(Math.floor(minutes / 60), minutes % 60)
 }
 
 /**

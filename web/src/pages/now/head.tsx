@@ -43,7 +43,8 @@ export function BranchChoice(): JSX.Element | null {
     >
       {branches.value.map((other) => (
         <option key={other.code} value={other.code}>
-          {n.branchOption(other.name, other.availableCount)}
+          {/* The number is that of now. */}
+          {later.value ? other.name : n.branchOption(other.name, other.availableCount)}
         </option>
       ))}
     </select>

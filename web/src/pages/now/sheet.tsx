@@ -50,10 +50,17 @@ export function SeatSheet({ id, onClose }: { id: string; onClose: () => void }):
     <Dialog kind="sheet" title={n.seat(s.label)} onClose={onClose}>
       <div class="sheet-seat">
         <p class="row">
-          <Sign look={lookOf(s)} />{' '}
-          <span>
-            {s.area} · {words(s)}
-          </span>
+          {/* The seat may be reported as taken before the answer says that the user has it. */}
+          {about?.state === 'sending' ? (
+            s.area
+          ) : (
+            <>
+              <Sign look={lookOf(s)} />{' '}
+              <span>
+                {s.area} · {words(s)}
+              </span>
+            </>
+          )}
         </p>
         <Amenities of={s.amenities} />
       </div>
@@ -430,7 +437,12 @@ function Line({
         <Button onClick={careful(() => void book(requestOf(s, from, to, 'wait')))}>{n.wait}</Button>
       )}
       <p>
-        <small>{n.waitHint(dayAndClock(start, z), dayAndClock(to, z))}</small>
+        <small>
+          {n.waitHint(
+            dayAndClock(start, z),
+            dateOf(to, z) === dateOf(start, z) ? clock(to, z) : dayAndClock(to, z),
+          )}
+        </small>
       </p>
     </section>
   )

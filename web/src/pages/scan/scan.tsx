@@ -237,6 +237,10 @@ function SignInStep({ flow, step }: { flow: Flow; step: Extract<Step, { kind: 's
         </>
       )}
       <SignIn />
+      <p>
+        {t().account.noAccount}{' '}
+        <Link href={`/register?next=${encodeURIComponent(address())}`}>{t().common.register}</Link>
+      </p>
       {seat?.action === 'SEAT_ACTION_CHOOSE_ANOTHER' && <Free branch={seat.seat?.branch} />}
     </section>
   )
@@ -305,10 +309,16 @@ function Done({ reservation, before }: { reservation: Reservation; before: boole
   const s = t().scan
   return (
     <>
-      <h2 class="done">
-        <span aria-hidden="true">✓</span> {before ? s.already : s.done}
-      </h2>
-      {shown === undefined ? <p>{s.ended}</p> : <Present reservation={shown} />}
+      {shown === undefined ? (
+        <p role="status">{s.ended}</p>
+      ) : (
+        <>
+          <h2 class="done">
+            <span aria-hidden="true">✓</span> {before ? s.already : s.done}
+          </h2>
+          <Present reservation={shown} />
+        </>
+      )}
       <Link href="/me" class="button">
         {t().me.title}
       </Link>
