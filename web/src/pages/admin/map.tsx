@@ -67,7 +67,7 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
   }, [dirty])
 
   function keys(e: KeyboardEvent): void {
-    if (!(e.ctrlKey || e.metaKey) || e.altKey) return
+    if (e.defaultPrevented || !(e.ctrlKey || e.metaKey) || e.altKey) return
     // In a field, these keys take back what was typed.
     if (e.target instanceof HTMLInputElement) return
     const key = e.key.toLowerCase()
@@ -86,8 +86,14 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
     })
   }
 
+  // The page has the keys, not the editor: a seat or button that was used and is gone loses the focus.
+  useEffect(() => {
+    addEventListener('keydown', keys)
+    return () => removeEventListener('keydown', keys)
+  })
+
   return (
-    <div class="plan-editor" onKeyDown={keys}>
+    <div class="plan-editor">
       <div class="plan-tools" role="group" aria-label={text.tools}>
         <Button kind="main" disabled={!dirty} busy={save.busy.value} onClick={store}>
           {dirty ? text.save(n) : text.nothingToSave}
