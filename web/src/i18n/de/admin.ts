@@ -115,7 +115,7 @@ export const admin: typeof English = {
     time: 'Zeit',
     showFirst: (n) => `${n} anzeigen`,
     notShown: (n) => (n === 1 ? '1 weitere wird nicht angezeigt.' : `${n} weitere werden nicht angezeigt.`),
-    action: 'Reservierungen in dieser Zeit',
+    action: 'Was geschieht mit diesen Reservierungen?',
     keep: 'Behalten',
     keepHint: 'Die Studierenden können ihre Plätze wie reserviert nutzen.',
     cancel: 'Stornieren',

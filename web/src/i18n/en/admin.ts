@@ -110,7 +110,7 @@ export const admin = {
     time: 'Time',
     showFirst: (n: number) => `Show ${n}`,
     notShown: (n: number) => (n === 1 ? '1 more is not shown.' : `${n} more are not shown.`),
-    action: 'Reservations inside',
+    action: 'What happens to these reservations?',
     keep: 'Keep them',
     keepHint: 'The students can use their seats as reserved.',
     cancel: 'Cancel them',

@@ -107,7 +107,7 @@ export const admin: typeof English = {
     time: '时间',
     showFirst: (n) => `显示 ${n} 个`,
     notShown: (n) => `另有 ${n} 个未显示。`,
-    action: '对范围内的预约',
+    action: '如何处理这些预约？',
     keep: '保留',
     keepHint: '学生可以照常使用已预约的座位。',
     cancel: '取消',
