@@ -32,15 +32,18 @@ export function problemText(p: Problem, zone = 'UTC'): string {
 export function Fault({
   problem,
   zone,
+  marked = false,
 }: {
   problem: Problem | undefined
   zone?: string
+  /** marked: the form shows each fault at its field. */
+  marked?: boolean
 }): JSX.Element | null {
   if (problem === undefined) return null
   return (
     <div class="fault" role="alert">
       <p>{problemText(problem, zone)}</p>
-      {problem.errors.length > 0 && (
+      {problem.errors.length > 0 && !marked && (
         <ul>
           {problem.errors.slice(0, 10).map((f) => (
             <li key={f.pointer + f.detail}>
