@@ -252,6 +252,14 @@ test('a policy is made, changed and removed', async (b) => {
   await page.getByText('Enter a whole number').first().waitFor()
   assert.equal((await mine()).length, 0)
   await page.getByLabel('Value: Length of the suspensions').fill('7, 14')
+  // A time that the server refuses is marked at its field in words, and the field comes into view.
+  const longest = page.getByRole('spinbutton', { name: 'Value: Longest reservation' })
+  await longest.fill('0')
+  await page.getByRole('button', { name: 'Save policy' }).click()
+  await page.getByText('Enter 1 minute to 7 days.').waitFor()
+  await until(async () => assert(await longest.evaluate((e) => e === document.activeElement)))
+  assert.equal(await page.getByText('maxReservation').count(), 0)
+  await longest.fill('2.5')
   await page.getByRole('button', { name: 'Save policy' }).click()
   await page.getByText('requires a screen that is on').first().waitFor()
   const params = { path: { branch: branch.code } }

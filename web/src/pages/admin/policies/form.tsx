@@ -164,7 +164,10 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
           {t().errors.INVALID_FIELDS}
         </p>
       )}
-      <Fault problem={action.problem.value} marked />
+      <Fault
+        problem={action.problem.value}
+        marked={(pointer) => allRules.some((r) => values.value.has(r.name) && isOfRule(pointer, r))}
+      />
       <div class="row end">
         <Button onClick={props.onCancel}>{t().common.cancel}</Button>
         <Button type="submit" kind="main" busy={action.busy.value}>
@@ -181,9 +184,14 @@ function scopeOf(p: Policy | undefined): Partial<Scope> {
   return scope
 }
 
+/** isOfRule tells whether a pointer of the API names a rule, or an element of its list. */
+function isOfRule(pointer: string, { name }: Rule): boolean {
+  return new RegExp(`[./]${name}(\\[|$)`).test(pointer)
+}
+
 /** faultOfRule returns the fault of a rule in the answer of the API. */
-function faultOfRule(problem: Problem | undefined, { name }: Rule): string | undefined {
-  const detail = problem?.errors.find((e) => new RegExp(`[./]${name}(\\[|$)`).test(e.pointer))?.detail
+function faultOfRule(problem: Problem | undefined, rule: Rule): string | undefined {
+  const detail = problem?.errors.find((e) => isOfRule(e.pointer, rule))?.detail
   // The API writes times as 168h0m0s.
   const bounds = detail === undefined ? null : /from (\d+[hms]\S*) to (\d+[hms]\S*)$/.exec(detail)
   if (bounds === null) return detail
