@@ -47,6 +47,7 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
             <li key={s.name}>
               <svg width="16" height="16" aria-hidden="true">
                 <rect class={`bar s${i}`} width="16" height="16" />
+                {i === 1 && <rect width="16" height="16" fill={`url(#${id})`} />}
               </svg>
               {s.name}
             </li>
