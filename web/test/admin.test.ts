@@ -307,6 +307,28 @@ test('an announcement shows on the first page, as text', async (b) => {
   assert.deepEqual(branches.find((x) => x.code === branch.code)?.announcement ?? {}, {})
 })
 
+test('a text that is not shown yet is not lost without a question', async (b) => {
+  const branch = await newBranch({ seats: 1 })
+  const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]) })
+  await section(page, 'announcement', branch)
+  const english = page.getByRole('textbox', { name: 'English' })
+  await english.fill('The lift is out of order')
+  const today = page.getByRole('link', { name: 'Today', exact: true })
+  const questions: string[] = []
+  page.once('dialog', (d) => {
+    questions.push(d.message())
+    void d.dismiss()
+  })
+  await today.click()
+  await until(async () => assert.equal(questions.length, 1))
+  assert.match(questions[0] ?? '', /not saved/)
+  assert.equal(await english.inputValue(), 'The lift is out of order')
+  await page.getByRole('button', { name: 'Show to students' }).click()
+  await page.getByText('Students see the announcement now.').first().waitFor()
+  await today.click()
+  await page.getByRole('heading', { name: 'Today', level: 1 }).waitFor()
+})
+
 test('a report has the numbers of the API', async (b) => {
   const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN') })
   const days = { from: iso(-14), to: iso(-8) }

@@ -13,6 +13,7 @@ export const admin: typeof English = {
   date: 'Datum',
   time: 'Uhrzeit',
   noEnd: (start) => `ab ${start}, ohne Ende`,
+  leave: 'Diese Seite hat Änderungen, die nicht gespeichert sind. Die Seite ohne sie verlassen?',
   announce: {
     present: 'Das sehen Studierende jetzt',
     none: 'Es gibt keine Ankündigung.',

@@ -11,6 +11,7 @@ export const admin = {
   date: 'date',
   time: 'time',
   noEnd: (start: string) => `from ${start}, no end`,
+  leave: 'This page has changes that are not saved. Leave it without them?',
   announce: {
     present: 'Students see now',
     none: 'There is no announcement.',

@@ -13,6 +13,7 @@ export const admin: typeof English = {
   date: '日期',
   time: '时间',
   noEnd: (start) => `从 ${start} 起，无结束时间`,
+  leave: '此页面有未保存的修改。要放弃修改并离开吗？',
   announce: {
     present: '学生现在看到的公告',
     none: '目前没有公告。',

@@ -2,11 +2,12 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t, ts } from '../../i18n/text.ts'
-import { guard, Link } from '../../router.tsx'
+import { Link } from '../../router.tsx'
 import { announce } from '../../ui/announce.tsx'
 import { Button, useAction } from '../../ui/action.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
+import { useUnsaved } from '../../ui/unsaved.ts'
 import { branch } from './branch.ts'
 import { Canvas } from './editor/canvas.tsx'
 import { Editor } from './editor/editor.ts'
@@ -55,16 +56,7 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
   const dirty = n > 0
   void editor.drawing.value // undo and redo depend on it
 
-  useEffect(() => {
-    if (!dirty) return
-    const ask = (e: BeforeUnloadEvent): void => e.preventDefault()
-    addEventListener('beforeunload', ask)
-    guard(() => confirm(text.leave))
-    return () => {
-      removeEventListener('beforeunload', ask)
-      guard(undefined)
-    }
-  }, [dirty])
+  useUnsaved(dirty, text.leave)
 
   function keys(e: KeyboardEvent): void {
     if (e.defaultPrevented || !(e.ctrlKey || e.metaKey) || e.altKey) return
