@@ -76,7 +76,7 @@ export const admin: typeof English = {
       SetPolicy: 'Regelung',
       UpsertSeats: 'Plätze geändert',
       RetireSeats: 'Plätze entfernt',
-      ImportSeats: 'Plätze importiert',
+      ImportSeats: 'Plätze importiert oder angeordnet',
       UpsertArea: 'Bereich',
       UpsertBranch: 'Zweigstelle',
       UpsertScreen: 'Bildschirm',

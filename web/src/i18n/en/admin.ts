@@ -73,7 +73,7 @@ export const admin = {
       SetPolicy: 'Policy',
       UpsertSeats: 'Seats changed',
       RetireSeats: 'Seats retired',
-      ImportSeats: 'Seats imported',
+      ImportSeats: 'Seats imported or placed',
       UpsertArea: 'Area',
       UpsertBranch: 'Branch',
       UpsertScreen: 'Screen',

@@ -75,7 +75,7 @@ export const admin: typeof English = {
       SetPolicy: '预约规则',
       UpsertSeats: '修改座位',
       RetireSeats: '移除座位',
-      ImportSeats: '导入座位',
+      ImportSeats: '导入或摆放座位',
       UpsertArea: '区域',
       UpsertBranch: '分馆',
       UpsertScreen: '屏幕',
