@@ -3,7 +3,8 @@
 //
 //	branch,area,label,amenities,x_cm,y_cm,angle,desk,out_of_service
 //
-// Write writes what Read reads. Read also accepts semicolons or tabs between the columns. docs/operating/seats.md describes the format for librarians.
+// Write writes what Read reads. Read also accepts semicolons or tabs between the columns.
+// docs/operating/seats.md describes the format for librarians.
 //
 // # Spreadsheets
 //

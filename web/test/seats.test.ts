@@ -220,7 +220,7 @@ test('the floor plan editor works by keyboard: select, move, undo, redo, save', 
   await page.keyboard.press('Enter')
   assert.equal(await page.getByLabel('From the left (cm)').inputValue(), '370')
 
-  // A button that disappears takes the focus with it. The keys work all the same.
+  // A button that disappears takes the focus with it. The keys still work.
   await page.getByRole('button', { name: 'Take off the plan' }).click()
   await page.getByRole('button', { name: 'Save 1 change' }).waitFor()
   await page.keyboard.press('Control+z')

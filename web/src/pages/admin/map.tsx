@@ -78,7 +78,7 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
     })
   }
 
-  // The page has the keys, not the editor: a seat or button that was used and is gone loses the focus.
+  // The page has the keys, not the editor: a seat or button that disappears loses the focus.
   useEffect(() => {
     addEventListener('keydown', keys)
     return () => removeEventListener('keydown', keys)
