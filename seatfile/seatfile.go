@@ -1,9 +1,10 @@
 // Package seatfile reads and writes seat files: the seats of branches as CSV (RFC 4180), in UTF-8.
-// The first line names the columns, in any order:
+// The first line names the columns, in any order, in small or capital letters:
 //
 //	branch,area,label,amenities,x_cm,y_cm,angle,desk,out_of_service
 //
-// Write writes what Read reads. docs/operating/seats.md describes the format for librarians.
+// Write writes what Read reads. Read also accepts semicolons or tabs between the columns.
+// docs/operating/seats.md describes the format for librarians.
 //
 // # Spreadsheets
 //
@@ -69,6 +70,7 @@ func Read(content []byte) (library.SeatFile, []library.FieldViolation) {
 	r := &reader{csv: csv.NewReader(bytes.NewReader(content)), seen: map[[2]string]int{}}
 	r.csv.FieldsPerRecord = -1 // row reports a wrong number with its line
 	r.csv.ReuseRecord = true
+	r.csv.Comma = separator(content)
 	if line := invalidLine(content); line != 0 {
 		r.fault(line, "", `is not UTF-8: save the file as "CSV UTF-8"`)
 		return library.SeatFile{}, r.faults
@@ -93,6 +95,19 @@ func Read(content []byte) (library.SeatFile, []library.FieldViolation) {
 		r.row(record)
 	}
 	return r.file, r.faults
+}
+
+// separator returns the character between the columns. Excel writes semicolons in countries with a
+// decimal comma, and tabs in its text format. No name of a column has one of these characters, so
+// the first line tells which one the file uses.
+func separator(content []byte) rune {
+	line, _, _ := bytes.Cut(content, []byte("\n"))
+	for _, c := range ",;\t" {
+		if bytes.ContainsRune(line, c) {
+			return c
+		}
+	}
+	return ','
 }
 
 // invalidLine returns the first line that is not UTF-8, or 0.
@@ -136,17 +151,13 @@ func (r *reader) readHeader() bool {
 		return false
 	}
 	line, _ := r.csv.FieldPos(0)
-	if len(record) == 1 && strings.ContainsAny(record[0], ";\t") {
-		r.fault(line, "", "has no commas: the columns must be separated by commas")
-		return false
-	}
 	if strings.Contains(strings.Join(record, ""), "\r") {
 		r.fault(line, "", "has carriage returns only: each line must end with a line feed")
 		return false
 	}
 	r.header, r.index = slices.Clone(record), map[string]int{}
 	for i, name := range r.header {
-		name = strings.TrimSpace(name)
+		name = strings.ToLower(strings.TrimSpace(name))
 		r.header[i] = name
 		switch _, twice := r.index[name]; {
 		case !slices.Contains(columns, name):
@@ -282,12 +293,13 @@ func (r *reader) amenities(record []string, report func(column, message string))
 	return library.SortedAmenities(numbers)
 }
 
-// flag returns the cell of the column out_of_service. Spreadsheets write TRUE and FALSE.
+// flag returns the cell of the column out_of_service. Spreadsheets write TRUE and FALSE, and in
+// German WAHR and FALSCH.
 func (r *reader) flag(record []string, report func(column, message string)) bool {
 	switch v := r.cell(record, string(library.SeatOutOfService)); strings.ToLower(v) {
-	case "true":
+	case "true", "wahr":
 		return true
-	case "false", "":
+	case "false", "falsch", "":
 	default:
 		report(string(library.SeatOutOfService), "must be true or false")
 	}

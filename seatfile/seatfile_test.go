@@ -44,6 +44,10 @@ func TestForms(t *testing.T) {
 		"byte order mark":  "\ufeff" + header + row + "\n",
 		"quotes":           header + `"main","Reading Room","R-01","monitor|power_outlet","0","250","90","D1","TRUE"` + "\n",
 		"blank last lines": header + row + "\n\n,,,,,,,,\n",
+		"semicolons of a German Excel": "\ufeff" + strings.ReplaceAll(header, ",", ";") +
+			"main;Reading Room;R-01;power_outlet|monitor;0;250;90;D1;WAHR\r\n;;;;;;;;\r\n",
+		"tabs":            strings.ReplaceAll(header+row+"\n", ",", "\t"),
+		"capital letters": "Branch,Area,Label,AMENITIES,x_cm,Y_cm,Angle,desk,Out_of_Service\n" + row + "\n",
 		"another order": "out_of_service,desk,label,area,branch,amenities,angle,y_cm,x_cm\n" +
 			"True,D1,R-01,Reading Room,main,monitor|power_outlet|monitor,090,250,0\n",
 	} {
@@ -77,7 +81,6 @@ func TestFaults(t *testing.T) {
 	long := strings.Repeat("ü", 101)
 	for content, want := range map[string]string{
 		"":                                "line 1 is missing",
-		"branch;label\n":                  "line 1 has no commas",
 		"branch,label,colour\n":           `line 1, column "colour" is not a column`,
 		"branch,label,area,area\n":        "line 1, column area is there twice",
 		"area,label\n":                    "line 1, column branch is missing",

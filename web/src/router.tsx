@@ -60,17 +60,21 @@ interface LinkProps {
   href: string
   class?: string
   label?: string
+  /** section marks the link also on the pages below its address. */
+  section?: boolean
   children: ComponentChildren
 }
 
 /** Link is a link to a page of this client. */
-export function Link({ href, label, children, ...rest }: LinkProps): JSX.Element {
+export function Link({ href, label, section = false, children, ...rest }: LinkProps): JSX.Element {
+  const path = here.value.path
+  const inside = section && path.startsWith(href + '/')
   return (
     <a
       {...rest}
       href={href}
       aria-label={label}
-      aria-current={here.value.path === href.split('?')[0] ? 'page' : undefined}
+      aria-current={path === href.split('?')[0] ? 'page' : inside ? 'true' : undefined}
       onClick={(e) => {
         if (e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return
         e.preventDefault()

@@ -252,6 +252,14 @@ test('a policy is made, changed and removed', async (b) => {
   await page.getByText('Enter a whole number').first().waitFor()
   assert.equal((await mine()).length, 0)
   await page.getByLabel('Value: Length of the suspensions').fill('7, 14')
+  // A time that the server refuses is marked at its field in words, and the field comes into view.
+  const longest = page.getByRole('spinbutton', { name: 'Value: Longest reservation' })
+  await longest.fill('0')
+  await page.getByRole('button', { name: 'Save policy' }).click()
+  await page.getByText('Enter 1 minute to 7 days.').waitFor()
+  await until(async () => assert(await longest.evaluate((e) => e === document.activeElement)))
+  assert.equal(await page.getByText('maxReservation').count(), 0)
+  await longest.fill('2.5')
   await page.getByRole('button', { name: 'Save policy' }).click()
   await page.getByText('requires a screen that is on').first().waitFor()
   const params = { path: { branch: branch.code } }
@@ -297,6 +305,28 @@ test('an announcement shows on the first page, as text', async (b) => {
   await page.getByText('Es gibt keine Ankündigung.').waitFor()
   const { branches } = await ok(visitor.GET('/v1/branches'))
   assert.deepEqual(branches.find((x) => x.code === branch.code)?.announcement ?? {}, {})
+})
+
+test('a text that is not shown yet is not lost without a question', async (b) => {
+  const branch = await newBranch({ seats: 1 })
+  const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]) })
+  await section(page, 'announcement', branch)
+  const english = page.getByRole('textbox', { name: 'English' })
+  await english.fill('The lift is out of order')
+  const today = page.getByRole('link', { name: 'Today', exact: true })
+  const questions: string[] = []
+  page.once('dialog', (d) => {
+    questions.push(d.message())
+    void d.dismiss()
+  })
+  await today.click()
+  await until(async () => assert.equal(questions.length, 1))
+  assert.match(questions[0] ?? '', /not saved/)
+  assert.equal(await english.inputValue(), 'The lift is out of order')
+  await page.getByRole('button', { name: 'Show to students' }).click()
+  await page.getByText('Students see the announcement now.').first().waitFor()
+  await today.click()
+  await page.getByRole('heading', { name: 'Today', level: 1 }).waitFor()
 })
 
 test('a report has the numbers of the API', async (b) => {

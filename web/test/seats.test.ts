@@ -219,6 +219,12 @@ test('the floor plan editor works by keyboard: select, move, undo, redo, save', 
   await page.getByRole('searchbox', { name: 'Select' }).fill('t-02')
   await page.keyboard.press('Enter')
   assert.equal(await page.getByLabel('From the left (cm)').inputValue(), '370')
+
+  // A button that disappears takes the focus with it. The keys still work.
+  await page.getByRole('button', { name: 'Take off the plan' }).click()
+  await page.getByRole('button', { name: 'Save 1 change' }).waitFor()
+  await page.keyboard.press('Control+z')
+  await page.getByRole('button', { name: 'Everything is saved' }).waitFor()
   await checkAxe(page)
 })
 

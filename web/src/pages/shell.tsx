@@ -61,8 +61,16 @@ function Header(): JSX.Element {
         <Link href="/">{nav.now}</Link>
         <Link href="/me">{nav.me}</Link>
         <Link href="/scan">{nav.scan}</Link>
-        {isStaff.value && <Link href="/desk">{nav.desk}</Link>}
-        {isLibrarian.value && <Link href="/admin">{nav.admin}</Link>}
+        {isStaff.value && (
+          <Link href="/desk" section>
+            {nav.desk}
+          </Link>
+        )}
+        {isLibrarian.value && (
+          <Link href="/admin" section>
+            {nav.admin}
+          </Link>
+        )}
         {account.value || resuming.value ? (
           <Link href="/settings" class="account">
             {account.value?.user.name ?? nav.settings}

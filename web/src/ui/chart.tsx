@@ -30,6 +30,8 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
   const width = useWidth(ref)
   const id = useId()
   const top = niceTop(most ?? Math.max(0, ...series.flatMap((s) => s.values)))
+  const whole = series.every((s) => s.values.every(Number.isInteger)) // no half of a check-in
+  const lines = most === undefined && whole ? [0, top / 2, top].filter(Number.isInteger) : [0, top / 2, top]
   const plot = Math.max(0, width - axis)
   const step = labels.length === 0 ? 0 : plot / labels.length
   const bar = Math.max(1, (step * 0.8) / series.length)
@@ -45,6 +47,7 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
             <li key={s.name}>
               <svg width="16" height="16" aria-hidden="true">
                 <rect class={`bar s${i}`} width="16" height="16" />
+                {i === 1 && <rect width="16" height="16" fill={`url(#${id})`} />}
               </svg>
               {s.name}
             </li>
@@ -53,7 +56,7 @@ export function Bars({ title, labels, series, format, most }: BarsProps): JSX.El
       )}
       <svg width={width} height={height + head} role="img" aria-label={title}>
         <Hatching id={id} />
-        {[0, top / 2, top].map((v) => (
+        {lines.map((v) => (
           <g key={v}>
             <line class="grid-line" x1={axis} x2={width} y1={y(v)} y2={y(v)} />
             <text class="axis" x={axis - 6} y={y(v) + 4} text-anchor="end">

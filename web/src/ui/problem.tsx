@@ -32,17 +32,21 @@ export function problemText(p: Problem, zone = 'UTC'): string {
 export function Fault({
   problem,
   zone,
+  marked = () => false,
 }: {
   problem: Problem | undefined
   zone?: string
+  /** marked tells whether the form shows the fault of a pointer at its field. */
+  marked?: (pointer: string) => boolean
 }): JSX.Element | null {
   if (problem === undefined) return null
+  const others = problem.errors.filter((f) => !marked(f.pointer))
   return (
     <div class="fault" role="alert">
       <p>{problemText(problem, zone)}</p>
-      {problem.errors.length > 0 && (
+      {others.length > 0 && (
         <ul>
-          {problem.errors.slice(0, 10).map((f) => (
+          {others.slice(0, 10).map((f) => (
             <li key={f.pointer + f.detail}>
               {f.pointer.replace('#/', '')}: {f.detail}
             </li>

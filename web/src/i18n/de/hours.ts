@@ -70,7 +70,7 @@ export const hours: typeof English = {
   refresh: 'Aktualisieren',
   noClosures: 'Nichts ist geschlossen, und keine Schließung ist geplant.',
   state: { active: 'jetzt geschlossen', coming: 'geplant', ended: 'beendet', lifted: 'aufgehoben' },
-  kept: 'Reservierungen in dieser Zeit bleiben.',
+  kept: 'Die betroffenen Reservierungen bleiben.',
   swept: (n) => (n === 1 ? '1 Reservierung wurde storniert.' : `${n} Reservierungen wurden storniert.`),
   sweeping: (ended, left) => `${ended} Reservierungen storniert, ${left} stehen aus`,
   changeClosure: 'Schließung ändern',

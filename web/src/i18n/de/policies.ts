@@ -30,6 +30,7 @@ export const policies: typeof English = {
   value: (rule) => `Wert: ${rule}`,
   unitOf: (rule) => `Einheit: ${rule}`,
   unit: { minutes: 'Minuten', hours: 'Stunden', days: 'Tage' },
+  bounds: (least, most) => `Erlaubt sind ${least} bis ${most}.`,
   badValue: 'Tragen Sie eine ganze Zahl von Minuten, Stunden oder Tagen oder eine ganze Zahl ein.',
   noRules: 'Legen Sie mindestens eine Regel fest.',
   noScreen: (branches) =>

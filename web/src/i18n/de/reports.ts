@@ -20,7 +20,7 @@ export const reports: typeof English = {
   utilisation: 'Reservierte Zeit',
   usedShare: 'Genutzt',
   reservedShare: 'Reserviert',
-  reservations: 'Reservierungen',
+  reservations: 'Neue Reservierungen',
   checkIns: 'Eingecheckt',
   noShows: 'Versäumnisse',
   cancelled: 'Von Nutzenden storniert',

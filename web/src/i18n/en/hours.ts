@@ -68,7 +68,7 @@ export const hours = {
   refresh: 'Refresh',
   noClosures: 'Nothing is closed, and no closure is planned.',
   state: { active: 'closed now', coming: 'planned', ended: 'ended', lifted: 'lifted' },
-  kept: 'Reservations inside are kept.',
+  kept: 'The affected reservations are kept.',
   swept: (n: number) => (n === 1 ? '1 reservation was cancelled.' : `${n} reservations were cancelled.`),
   sweeping: (ended: number, left: number) => `${ended} reservations cancelled, ${left} to go`,
   changeClosure: 'Change the closure',

@@ -27,6 +27,7 @@ export const policies = {
   value: (rule: string) => `Value: ${rule}`,
   unitOf: (rule: string) => `Unit: ${rule}`,
   unit: { minutes: 'minutes', hours: 'hours', days: 'days' },
+  bounds: (least: string, most: string) => `Enter ${least} to ${most}.`,
   badValue: 'Enter a whole number of minutes, hours or days, or a whole number.',
   noRules: 'Set at least one rule.',
   noScreen: (branches: string) =>

@@ -18,7 +18,7 @@ export const reports = {
   utilisation: 'Reserved time',
   usedShare: 'Used',
   reservedShare: 'Reserved',
-  reservations: 'Reservations',
+  reservations: 'Reservations made',
   checkIns: 'Check-ins',
   noShows: 'No-shows',
   cancelled: 'Cancelled by users',

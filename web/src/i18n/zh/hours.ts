@@ -68,7 +68,7 @@ export const hours: typeof English = {
   refresh: '刷新',
   noClosures: '目前没有关闭，也没有计划关闭。',
   state: { active: '正在关闭', coming: '已计划', ended: '已结束', lifted: '已解除' },
-  kept: '范围内的预约已保留。',
+  kept: '受影响的预约已保留。',
   swept: (n) => `已取消 ${n} 个预约。`,
   sweeping: (ended, left) => `已取消 ${ended} 个预约，还剩 ${left} 个`,
   changeClosure: '修改关闭安排',

@@ -29,6 +29,7 @@ export const policies: typeof English = {
   value: (rule) => `数值：${rule}`,
   unitOf: (rule) => `单位：${rule}`,
   unit: { minutes: '分钟', hours: '小时', days: '天' },
+  bounds: (least, most) => `请填写 ${least} 至 ${most}。`,
   badValue: '请填写整数，或整数的分钟、小时、天。',
   noRules: '请至少设定一项。',
   noScreen: (branches) =>

@@ -19,7 +19,7 @@ export const reports: typeof English = {
   utilisation: '预约时长占比',
   usedShare: '使用',
   reservedShare: '预约',
-  reservations: '预约数',
+  reservations: '新建预约',
   checkIns: '签到',
   noShows: '爽约',
   cancelled: '用户取消',

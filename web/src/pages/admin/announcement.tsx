@@ -9,6 +9,7 @@ import { ReasonField } from '../../ui/impact.tsx'
 import { filled, NoteFields, type Note } from '../../ui/note.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
+import { useUnsaved } from '../../ui/unsaved.ts'
 import { branch, loadBranches } from './branch.ts'
 import { momentOf, MomentField, timeOf, type Moment } from './parts.tsx'
 
@@ -31,6 +32,10 @@ function Announcement({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.
   const removal = useAction()
   const present = Object.keys(b.announcement ?? {}).length > 0
   const texts = filled(note.value)
+  useUnsaved(
+    Object.keys(languages).some((l) => (texts[l] ?? '') !== (b.announcement?.[l] ?? '')),
+    ts().admin.leave,
+  )
 
   async function send(remove: boolean): Promise<void> {
     fault.value = ''

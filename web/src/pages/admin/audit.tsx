@@ -234,6 +234,7 @@ function flat(json: string): Map<string, unknown> {
 function valueText(value: unknown, zone: string): string {
   if (value === true) return t().common.yes
   if (value === false) return t().common.no
+  if (value === '') return t().common.none // such as the hours of a day that is closed
   if (typeof value === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d/.test(value)) {
     return `${day(value, zone)}, ${clock(value, zone)}`
   }

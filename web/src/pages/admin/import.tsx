@@ -43,6 +43,7 @@ export function Section(): JSX.Element {
   const pasted = useSignal('')
   const wanted = useRef(0)
   const input = useId()
+  const result = useRef<HTMLDivElement>(null)
 
   const options = (): Parameters<typeof importFile>[1] => ({
     retireMissing: retireMissing.value,
@@ -57,6 +58,8 @@ export function Section(): JSX.Element {
     if (tooLarge.value) return
     chosen.value = { name, content, lines: (await content.text()).split(/\r?\n/u) }
     await check()
+    // The result is below the form, and often below the window.
+    requestAnimationFrame(() => result.current?.scrollIntoView({ block: 'start' }))
   }
 
   async function check(): Promise<void> {
@@ -206,6 +209,7 @@ export function Section(): JSX.Element {
           </div>
         )}
       </section>
+      <div ref={result} />
       {checking.busy.value && file !== undefined && (
         <p role="status">
           {text.checking(file.name, number(file.lines.length))} <progress />

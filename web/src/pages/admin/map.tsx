@@ -2,11 +2,12 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t, ts } from '../../i18n/text.ts'
-import { guard, Link } from '../../router.tsx'
+import { Link } from '../../router.tsx'
 import { announce } from '../../ui/announce.tsx'
 import { Button, useAction } from '../../ui/action.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
+import { useUnsaved } from '../../ui/unsaved.ts'
 import { branch } from './branch.ts'
 import { Canvas } from './editor/canvas.tsx'
 import { Editor } from './editor/editor.ts'
@@ -55,19 +56,10 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
   const dirty = n > 0
   void editor.drawing.value // undo and redo depend on it
 
-  useEffect(() => {
-    if (!dirty) return
-    const ask = (e: BeforeUnloadEvent): void => e.preventDefault()
-    addEventListener('beforeunload', ask)
-    guard(() => confirm(text.leave))
-    return () => {
-      removeEventListener('beforeunload', ask)
-      guard(undefined)
-    }
-  }, [dirty])
+  useUnsaved(dirty, text.leave)
 
   function keys(e: KeyboardEvent): void {
-    if (!(e.ctrlKey || e.metaKey) || e.altKey) return
+    if (e.defaultPrevented || !(e.ctrlKey || e.metaKey) || e.altKey) return
     // In a field, these keys take back what was typed.
     if (e.target instanceof HTMLInputElement) return
     const key = e.key.toLowerCase()
@@ -86,8 +78,14 @@ function EditorView({ editor }: { editor: Editor }): JSX.Element {
     })
   }
 
+  // The page has the keys, not the editor: a seat or button that disappears loses the focus.
+  useEffect(() => {
+    addEventListener('keydown', keys)
+    return () => removeEventListener('keydown', keys)
+  })
+
   return (
-    <div class="plan-editor" onKeyDown={keys}>
+    <div class="plan-editor">
       <div class="plan-tools" role="group" aria-label={text.tools}>
         <Button kind="main" disabled={!dirty} busy={save.busy.value} onClick={store}>
           {dirty ? text.save(n) : text.nothingToSave}

@@ -6,6 +6,7 @@ import { weekdayName } from '../../../i18n/time.ts'
 import { Button } from '../../../ui/action.tsx'
 import { ImpactDialog } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
+import { useUnsaved } from '../../../ui/unsaved.ts'
 import { loadBranches } from '../branch.ts'
 import { apiSpan, complete, formSpan, SpanList, type Span } from './spans.tsx'
 
@@ -30,6 +31,7 @@ export function Week({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
   const changed =
     always.value !== (branch.hours.length === 0) ||
     (!always.value && JSON.stringify(week.value) !== JSON.stringify(stored))
+  useUnsaved(changed, ts().admin.leave)
   const set = (i: number, spans: Span[]): void => {
     week.value = week.value.map((old, j) => (i === j ? spans : old))
   }

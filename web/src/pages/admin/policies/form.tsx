@@ -14,11 +14,13 @@ import { adminPath, branches } from '../branch.ts'
 import {
   allRules,
   apiValue,
+  durationText,
   formValue,
   groups,
   isSet,
   RuleInput,
   ruleText,
+  startValue,
   type Rule,
   type Rules,
 } from './rules.tsx'
@@ -59,6 +61,7 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
   const reason = useSignal('')
   const faults = useSignal<ReadonlyMap<string, string>>(new Map())
   const action = useAction()
+  const form = useRef<HTMLFormElement>(null)
   const heading = useRef<HTMLHeadingElement>(null)
   useEffect(() => heading.current?.focus(), [])
 
@@ -81,7 +84,10 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
     }
     if (values.value.size === 0) found.set('', text.noRules)
     faults.value = found
-    if (found.size > 0) return
+    if (found.size > 0) {
+      showFault()
+      return
+    }
     const done = await action.run(async () => {
       await call(
         api.POST('/v1/admin/policies', {
@@ -89,9 +95,17 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
         }),
       )
     })
-    if (!done) return
+    if (!done) {
+      showFault()
+      return
+    }
     notify(text.saved)
     props.onDone()
+  }
+
+  /** showFault goes to the first marked field: the form is longer than a window. */
+  function showFault(): void {
+    requestAnimationFrame(() => form.current?.querySelector<HTMLElement>('[aria-invalid]')?.focus())
   }
 
   const needsScreen = values.value.get('checkIn')?.endsWith('SCREEN') === true
@@ -100,6 +114,7 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
   )
   return (
     <form
+      ref={form}
       class="card policy-form"
       noValidate
       onSubmit={(e) => {
@@ -149,7 +164,10 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
           {t().errors.INVALID_FIELDS}
         </p>
       )}
-      <Fault problem={action.problem.value} />
+      <Fault
+        problem={action.problem.value}
+        marked={(pointer) => allRules.some((r) => values.value.has(r.name) && isOfRule(pointer, r))}
+      />
       <div class="row end">
         <Button onClick={props.onCancel}>{t().common.cancel}</Button>
         <Button type="submit" kind="main" busy={action.busy.value}>
@@ -166,9 +184,27 @@ function scopeOf(p: Policy | undefined): Partial<Scope> {
   return scope
 }
 
+/** isOfRule tells whether a pointer of the API names a rule, or an element of its list. */
+function isOfRule(pointer: string, { name }: Rule): boolean {
+  return new RegExp(`[./]${name}(\\[|$)`).test(pointer)
+}
+
 /** faultOfRule returns the fault of a rule in the answer of the API. */
-function faultOfRule(problem: Problem | undefined, { name }: Rule): string | undefined {
-  return problem?.errors.find((e) => new RegExp(`[./]${name}(\\[|$)`).test(e.pointer))?.detail
+function faultOfRule(problem: Problem | undefined, rule: Rule): string | undefined {
+  const detail = problem?.errors.find((e) => isOfRule(e.pointer, rule))?.detail
+  // The API writes times as 168h0m0s.
+  const bounds = detail === undefined ? null : /from (\d+[hms]\S*) to (\d+[hms]\S*)$/.exec(detail)
+  if (bounds === null) return detail
+  return ts().policies.bounds(goDuration(bounds[1] ?? ''), goDuration(bounds[2] ?? ''))
+}
+
+/** goDuration returns a time that Go wrote, such as 1h30m0s, in words. */
+function goDuration(text: string): string {
+  const units: Record<string, number> = { h: 3600, m: 60, s: 1 }
+  let n = 0
+  for (const [, amount, unit] of text.matchAll(/(\d+)([hms])/g))
+    n += Number(amount) * (units[unit ?? ''] ?? 0)
+  return durationText(n)
 }
 
 interface RuleRowProps {
@@ -188,7 +224,7 @@ function RuleRow({ rule, value, defaults, fault, onChange }: RuleRowProps): JSX.
         <input
           type="checkbox"
           checked={value !== undefined}
-          onChange={(e) => onChange(e.currentTarget.checked ? formValue(defaults, rule) : undefined)}
+          onChange={(e) => onChange(e.currentTarget.checked ? startValue(defaults, rule) : undefined)}
         />
         <span>
           {name}

@@ -15,6 +15,8 @@ export interface Rule {
   kind: Kind
   /** first is the value of the form when staff set the rule and the library has no default. */
   first: string
+  /** unset is the number of days that the server takes when no policy sets the rule. */
+  unset?: number
 }
 
 /** groups are the rules by subject, in the order in which they are shown. */
@@ -53,8 +55,8 @@ export const groups: { name: 'booking' | 'limits' | 'presence' | 'strikes'; rule
     name: 'strikes',
     rules: [
       { name: 'strikeLimit', kind: 'count', first: '3' },
-      { name: 'strikeDays', kind: 'days', first: '30' },
-      { name: 'suspensionDays', kind: 'dayList', first: '7, 14, 30' },
+      { name: 'strikeDays', kind: 'days', first: '30', unset: 30 },
+      { name: 'suspensionDays', kind: 'dayList', first: '7, 14, 30', unset: 7 },
     ],
   },
 ]
@@ -99,7 +101,9 @@ export function durationText(s: number): string {
 export function ruleText(rules: Rules | undefined, rule: Rule): string {
   const text = ts().policies
   const value = rules?.[rule.name]
-  if (!isSet(rules, rule) || value === undefined) return text.notSet
+  if (!isSet(rules, rule) || value === undefined) {
+    return rule.unset === undefined ? text.notSet : t().common.days(rule.unset)
+  }
   switch (rule.kind) {
     case 'bool':
       return value === true ? t().common.yes : t().common.no
@@ -131,6 +135,12 @@ export function formValue(rules: Rules | undefined, rule: Rule): string {
   if (rule.kind === 'duration') return String(seconds(String(value)))
   if (rule.kind === 'minutes') return String(Number(value) * 60)
   return Array.isArray(value) ? value.join(', ') : String(value)
+}
+
+/** startValue is the value of the form when staff set a rule: 0 means no limit, and needs no rule. */
+export function startValue(defaults: Rules | undefined, rule: Rule): string {
+  const value = formValue(defaults, rule)
+  return value === '0' ? rule.first : value
 }
 
 /** apiValue is the inverse of formValue; undefined: the text is no value of the rule. */
