@@ -52,7 +52,7 @@ export const choice = computed<Choice>(() => {
     start: /^\d\d:\d\d$/.test(query.get('start') ?? '') ? (query.get('start') ?? '') : '',
     duration: duration >= 1 && duration <= 1440 ? Math.floor(duration) : 0,
     area: query.get('area') ?? '',
-    needs: (query.get('need') ?? '').split(',').filter((n) => n in amenities),
+    needs: (query.get('need') ?? '').split(',').filter((n) => Object.hasOwn(amenities, n)),
     all: query.get('taken') === '1',
     view: view === 'map' ? 'map' : 'list',
     seat: /^\d+$/.test(query.get('seat') ?? '') ? (query.get('seat') ?? '') : '',
