@@ -96,8 +96,16 @@ test('the request of a user is not sent for the next user of the page', async (b
   const page = await b.page({ faults: true })
   await signIn(page, one, { next: `/?branch=${branch.code}&seat=${first.id}` })
   const dialog = page.getByRole('dialog')
+  const overloaded = JSON.stringify({ status: 503, reason: 'OVERLOADED' })
   await page.route('**/v1/reservations', (route) =>
-    route.request().method() === 'POST' ? route.abort() : route.continue(),
+    route.request().method() === 'POST'
+      ? route.fulfill({
+          status: 503,
+          contentType: 'application/problem+json',
+          headers: { 'Retry-After': '100' },
+          body: overloaded,
+        })
+      : route.continue(),
   )
   await dialog.getByRole('button', { name: /^Book until/ }).click()
   await dialog.getByRole('button', { name: text.now.stopAsking }).waitFor()

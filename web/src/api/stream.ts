@@ -129,7 +129,8 @@ export function openStream(options: StreamOptions): Stream {
       for (const line of lines) {
         if (line === '') {
           if (data !== '') {
-            if (name === 'error') stops = true // open on another replica
+            if (name === 'error')
+              stops = true // open on another replica
             else options.onEvent(name, JSON.parse(data))
           }
           name = data = ''

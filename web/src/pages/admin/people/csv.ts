@@ -16,24 +16,26 @@ const columns = ['studentId', 'name', 'email', 'group', 'card'] as const
 type Column = (typeof columns)[number]
 
 /** names are the headings that are understood, in lower case without marks. */
-const names = new Map<string, Column>(Object.entries({
-  studentid: 'studentId',
-  id: 'studentId',
-  matrikelnummer: 'studentId',
-  学号: 'studentId',
-  name: 'name',
-  姓名: 'name',
-  email: 'email',
-  mail: 'email',
-  邮箱: 'email',
-  group: 'group',
-  gruppe: 'group',
-  用户组: 'group',
-  card: 'card',
-  karte: 'card',
-  ausweis: 'card',
-  卡号: 'card',
-} as const))
+const names = new Map<string, Column>(
+  Object.entries({
+    studentid: 'studentId',
+    id: 'studentId',
+    matrikelnummer: 'studentId',
+    学号: 'studentId',
+    name: 'name',
+    姓名: 'name',
+    email: 'email',
+    mail: 'email',
+    邮箱: 'email',
+    group: 'group',
+    gruppe: 'group',
+    用户组: 'group',
+    card: 'card',
+    karte: 'card',
+    ausweis: 'card',
+    卡号: 'card',
+  } as const),
+)
 
 /**
  * parseUsers reads a table that was pasted from a spreadsheet or a CSV file. Its first line names the
