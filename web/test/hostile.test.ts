@@ -178,3 +178,28 @@ test('names that objects have of themselves are no columns and no filters', asyn
   await page.goto(`/?branch=${branch.code}&need=constructor,toString`)
   await page.locator(`.seat-list [data-id="${branch.seats[0]?.id}"]`).waitFor()
 })
+
+test('a page whose files a new release has replaced says that it must be loaded again', async (b) => {
+  const branch = await newBranch({ seats: 2 })
+  const seat = `.seat-list [data-id="${branch.seats[0]?.id}"]`
+  const page = await b.page({
+    device: 'phone',
+    context: { serviceWorkers: 'block' }, // as in a private window
+    allow: [/Failed to load resource: .* 404/],
+  })
+  const replaced = /\/assets\/(map|sheet)-\w+\.js$/
+  await page.route(replaced, (route) => route.fulfill({ status: 404 }))
+  await page.goto(`/?branch=${branch.code}`)
+  await page.locator(seat).waitFor()
+  assert.equal(await page.getByText(text.common.failedText).count(), 0)
+  await page.locator(seat).click()
+  const fault = page.getByRole('alert').filter({ hasText: text.common.failedText })
+  await fault.waitFor()
+  await page.goBack()
+  await fault.waitFor({ state: 'detached' })
+  await page.getByRole('button', { name: text.now.map, exact: true }).click()
+  await fault.waitFor()
+  await page.unroute(replaced)
+  await fault.getByRole('button', { name: text.common.reload }).click()
+  await page.locator(`svg [data-id="${branch.seats[0]?.id}"]`).waitFor()
+})
