@@ -203,3 +203,17 @@ test('a page whose files a new release has replaced says that it must be loaded 
   await fault.getByRole('button', { name: text.common.reload }).click()
   await page.locator(`svg [data-id="${branch.seats[0]?.id}"]`).waitFor()
 })
+
+test('a link with a date that does not exist shows the present state', async (b) => {
+  const branch = await newBranch({ seats: 1 })
+  const page = await b.page()
+  for (const wrong of [
+    'date=2026-99-99&start=10:00',
+    'date=2026-12-01&start=99:99',
+    'date=0000-00-00&start=00:00',
+  ]) {
+    await page.goto(`/?branch=${branch.code}&${wrong}`)
+    await page.locator(`.seat-list [data-id="${branch.seats[0]?.id}"]`).waitFor()
+    assert.equal(await page.getByText(text.common.failedTitle).count(), 0)
+  }
+})
