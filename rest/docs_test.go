@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"regexp"
 	"strings"
@@ -31,5 +33,45 @@ func TestDocsPageNeedsNoNetwork(t *testing.T) {
 	}
 	if !strings.Contains(string(page.body), "/v1/openapi.json") {
 		t.Errorf("the page does not show the document: %s", page.body)
+	}
+}
+
+// TestDocsPageHasPolicy: the page has the origin of the web client. So it runs no script but its own,
+// and no other page may have it in a frame.
+func TestDocsPageHasPolicy(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	for _, path := range []string{"/docs", "/docs/", "/docs/swagger-ui-bundle.js"} {
+		page := r.do(t, http.MethodGet, path, "")
+		policy := page.Header.Get("Content-Security-Policy")
+		scripts, _, _ := strings.Cut(policy[strings.Index(policy, "script-src")+1:], ";")
+		if strings.Contains(scripts, "unsafe") || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("%s has the policy %q", path, policy)
+		}
+		for _, script := range regexp.MustCompile(`(?s)<script>(.*?)</script>`).FindAllSubmatch(page.body, -1) {
+			hash := sha256.Sum256(script[1])
+			if !strings.Contains(scripts, "'sha256-"+base64.StdEncoding.EncodeToString(hash[:])+"'") {
+				t.Errorf("the policy refuses a script of %s: %q", path, policy)
+			}
+		}
+		if got := page.Header.Get("X-Frame-Options"); got != "DENY" {
+			t.Errorf("%s has X-Frame-Options %q", path, got)
+		}
+	}
+}
+
+// TestNoDeviceKeepsAnswers: an answer about a person does not stay on the disk of a computer that
+// others use, and is no script.
+func TestNoDeviceKeepsAnswers(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	for _, path := range []string{"/v1/branches", "/v1/reservations", "/healthz", "/nothing"} {
+		header := r.do(t, http.MethodGet, path, "").Header
+		if got := header.Get("Cache-Control"); got != "no-store" {
+			t.Errorf("%s has Cache-Control %q", path, got)
+		}
+		if got := header.Get("X-Content-Type-Options"); got != "nosniff" {
+			t.Errorf("%s has X-Content-Type-Options %q", path, got)
+		}
 	}
 }

@@ -137,6 +137,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	if h.site.serve(w, r) {
 		return
 	}
+	// No device keeps an answer, unless its handler says otherwise: most are about a person. A browser
+	// takes no answer for a script or a page.
+	w.Header()["Cache-Control"], w.Header()["X-Content-Type-Options"] = noStore, noSniff
 	if h.allowOrigin(w, r) {
 		return // a preflight, which is answered
 	}
@@ -159,7 +162,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if isDocs(r.URL.Path) && r.Method == http.MethodGet {
 		req.route = docsPath
-		docsPage.ServeHTTP(w, r)
+		serveDocs(w, r)
 		return
 	}
 	if r.ContentLength != 0 {

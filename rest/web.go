@@ -235,6 +235,7 @@ func (f *siteFile) write(w http.ResponseWriter, r *http.Request, status int) {
 
 var (
 	noStore        = []string{"no-store"}
+	noSniff        = []string{"nosniff"}
 	contentCodings = [codings][]string{{codingNames[codedBrotli]}, {codingNames[codedGzip]}, nil}
 )
 

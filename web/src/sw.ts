@@ -13,10 +13,24 @@ self.addEventListener('install', (e) => {
   e.waitUntil(
     caches
       .open(cacheName)
-      .then((cache) => cache.addAll(SHELL))
+      .then(async (cache) => {
+        await cache.addAll(SHELL)
+        await checkPage(await cache.match('/'))
+      })
       .then(() => self.skipWaiting()),
   )
 })
+
+/**
+ * checkPage fails if the page is of another release than this worker, from a replica that is not updated
+ * yet. Without a network, that page would not find its files. The browser then installs the worker later.
+ */
+async function checkPage(page: Response | undefined): Promise<void> {
+  const text = (await page?.text()) ?? ''
+  for (const [, file] of text.matchAll(/"(\/assets\/[^"]+)"/g)) {
+    if (!SHELL.includes(file ?? '')) throw new Error(`the page is of another release: ${file}`)
+  }
+}
 
 self.addEventListener('activate', (e) => {
   e.waitUntil(

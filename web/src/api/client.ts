@@ -48,7 +48,7 @@ async function send(request: Request): Promise<Response> {
   for (const wait of attempts) {
     await sleep(Math.max(wait, wait === 0 ? 0 : (last.retryAfter ?? 0) * 1000))
     try {
-      const response = await fetch(request.clone())
+      const response = await whole(await fetch(request.clone()))
       if (![502, 503, 504].includes(response.status)) return response
       last = Problem.from(response, await response.json().catch(() => null))
       if (last.reason === 'OVERLOADED') break
@@ -59,6 +59,17 @@ async function send(request: Request): Promise<Response> {
     }
   }
   throw last
+}
+
+/**
+ * whole reads an answer to its end, so that one that breaks off is repeated, too. A page of HTML is not
+ * from this server, but from a network that wants a sign-in, for example.
+ */
+async function whole(answer: Response): Promise<Response> {
+  const body = await answer.arrayBuffer()
+  if (answer.ok && body.byteLength > 0 && /^text\/html\b/i.test(answer.headers.get('Content-Type') ?? ''))
+    throw new TypeError('the answer is a page')
+  return new Response(body.byteLength === 0 ? null : body, answer)
 }
 
 function sleep(ms: number): Promise<void> {
@@ -89,7 +100,9 @@ export const api = client
 export async function call<T>(
   answer: Promise<{ data?: T; error?: unknown; response: Response }>,
 ): Promise<T> {
-  const { data, error, response } = await answer
+  const { data, error, response } = await answer.catch((e: unknown) => {
+    throw e instanceof SyntaxError ? Problem.offline() : e // the answer is not JSON
+  })
   if (!response.ok) {
     const p = Problem.from(response, error)
     reportProblem(p, sentWith.get(response))

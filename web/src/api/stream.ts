@@ -33,6 +33,9 @@ export interface StreamOptions {
 /** The server sends a heartbeat every 25 seconds. A connection that is silent for longer is dead. */
 const silence = 35_000 // milliseconds
 
+/** A connection that lasted for this time was a good one. Others count as failed attempts. */
+const steady = 5000 // milliseconds
+
 /**
  * openStream reads server-sent events with fetch, because EventSource cannot send a token. It opens
  * the stream again when it ends, when the tab is shown again, and after 35 seconds of silence.
@@ -47,6 +50,7 @@ export function openStream(options: StreamOptions): Stream {
   let lastId = ''
   let retry = 2000 // milliseconds; the server sends another value
   let heard = performance.now()
+  let began = 0 // when the first bytes of the connection arrived; 0: none have
 
   const hidden = (): boolean => document.visibilityState === 'hidden' && options.keepHidden !== true
 
@@ -70,17 +74,19 @@ export function openStream(options: StreamOptions): Stream {
     const mine = new AbortController()
     attempt = mine
     heard = performance.now()
+    began = 0
     const token = options.key === undefined ? authorization() : { Authorization: `Bearer ${options.key()}` }
     const headers: Record<string, string> = { Accept: 'text/event-stream', ...token }
     try {
       if (lastId !== '') headers['Last-Event-ID'] = lastId
       const response = await fetch(options.url(), { headers, signal: mine.signal, cache: 'no-store' })
-      if (!response.ok || response.body === null) {
+      const type = response.headers.get('Content-Type') ?? ''
+      if (!response.ok || response.body === null || !type.startsWith('text/event-stream')) {
         throw Problem.from(response, await response.json().catch(() => null))
       }
       observeServerTime(response.headers.get('Date'))
-      await read(response.body, mine.signal)
-      failures = Math.max(failures, 0)
+      const stops = await read(response.body, mine.signal)
+      failures = lasted() ? (stops ? 1 : 0) : failures + 1
     } catch (e) {
       if (mine.signal.aborted) return
       if (e instanceof Problem) {
@@ -90,28 +96,32 @@ export function openStream(options: StreamOptions): Stream {
           return
         }
       }
-      failures++
+      failures = lasted() ? 1 : failures + 1
     }
     if (attempt === mine) again()
   }
 
-  async function read(body: ReadableStream<Uint8Array>, aborted: AbortSignal): Promise<void> {
+  function lasted(): boolean {
+    return began > 0 && performance.now() - began > steady
+  }
+
+  /** read receives events until the connection ends, and reports whether the server has said that it stops. */
+  async function read(body: ReadableStream<Uint8Array>, aborted: AbortSignal): Promise<boolean> {
     const reader = body
       .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
       .getReader()
     let rest = ''
     let name = ''
     let data = ''
-    let first = true
+    let stops = false
     for (;;) {
       const { done, value } = await reader.read()
-      if (done || aborted.aborted) return
+      if (done || aborted.aborted) return stops
       heard = performance.now()
-      if (first) {
-        first = false
+      if (began === 0) {
+        began = heard
         if (opened) options.onReopen?.()
         opened = true
-        failures = 0
         state.value = { kind: 'open' }
       }
       const lines = (rest + value).split('\n')
@@ -120,7 +130,7 @@ export function openStream(options: StreamOptions): Stream {
         if (line === '') {
           if (data !== '') {
             if (name === 'error')
-              failures = Math.max(failures, 1) // the server stops: open on another replica
+              stops = true // open on another replica
             else options.onEvent(name, JSON.parse(data))
           }
           name = data = ''
@@ -155,6 +165,7 @@ export function openStream(options: StreamOptions): Stream {
   const watchdog = setInterval(() => {
     if (state.value.kind === 'open' && performance.now() - heard > silence) {
       attempt?.abort()
+      failures = 0
       again()
     }
   }, 1000)

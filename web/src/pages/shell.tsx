@@ -89,7 +89,12 @@ function Header(): JSX.Element {
 function PageView({ load, path }: { load: () => Promise<Page>; path: string }): JSX.Element {
   const page = useSignal<Page | undefined>(undefined)
   const failed = useSignal(false)
-  const [error] = useErrorBoundary((e) => console.error(e))
+  const [error, reset] = useErrorBoundary((e) => console.error(e))
+  // Another address may be one that the page can show.
+  const address = here.value
+  useEffect(() => {
+    if (error !== undefined) reset()
+  }, [address])
   useEffect(() => {
     let current = true
     load().then(

@@ -3,7 +3,7 @@ import { api, call, type Schema } from '../api/client.ts'
 import { asProblem, type Problem } from '../api/problem.ts'
 import { openStream, type Stream } from '../api/stream.ts'
 import { minute, now, serverNow } from './clock.ts'
-import { account, resume } from './session.ts'
+import { account, resume, staysSignedIn } from './session.ts'
 import { listen, tell } from './tabs.ts'
 
 export type Reservation = Schema<'Reservation'>
@@ -18,6 +18,8 @@ export interface Mine {
   entries: readonly WaitlistEntry[]
   /** The server's time at which it was true, in milliseconds since 1970. */
   asOf: number
+  /** End of the session, RFC 3339. After it, this device no longer shows the state. */
+  until: string
 }
 
 const key = 'dlsms.mine'
@@ -113,7 +115,7 @@ async function read(): Promise<void> {
       again = true // an own action was answered in between: this answer may be older
       return
     }
-    set({ user, reservations: all, entries: waiting, asOf })
+    set({ user, reservations: all, entries: waiting, asOf, until: account.value.expiresAt })
     mineFresh.value = true
     mineProblem.value = undefined
   } catch (e) {
@@ -123,7 +125,7 @@ async function read(): Promise<void> {
 
 function set(value: Mine): void {
   mine.value = value
-  localStorage.setItem(key, JSON.stringify(value))
+  if (staysSignedIn()) localStorage.setItem(key, JSON.stringify(value))
 }
 
 /** The number of own actions that were answered. */
@@ -278,7 +280,7 @@ async function subscribe(user: string): Promise<void> {
 
 function remember(): void {
   const user = account.value?.user.id
-  if (user !== undefined) localStorage.setItem(seen, `${user} ${lastId}`)
+  if (user !== undefined && staysSignedIn()) localStorage.setItem(seen, `${user} ${lastId}`)
 }
 
 /** The state follows the session: it is loaded after the sign-in, and removed at the sign-out. */
@@ -340,7 +342,9 @@ addEventListener('online', () => {
 function stored(): Mine | undefined {
   try {
     const value = JSON.parse(localStorage.getItem(key) ?? 'null') as Mine | null
-    return value ?? undefined
+    if (value !== null && Date.parse(value.until) > Date.now()) return value
+    localStorage.removeItem(key)
+    return undefined
   } catch {
     return undefined
   }

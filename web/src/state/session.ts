@@ -23,6 +23,17 @@ export const isStaff = computed(() => staffRoles.includes(account.value?.user.ro
 export const isLibrarian = computed(() => staffRoles.slice(1).includes(account.value?.user.role ?? ''))
 export const isAdmin = computed(() => account.value?.user.role === 'ROLE_ADMIN')
 
+/**
+ * Whether the session of this tab is in the cookie, too. Only then may this device keep what belongs to
+ * the user: otherwise the session ends with the page, and the next person at this computer finds nothing.
+ */
+let stays = false
+
+/** staysSignedIn tells that the user of this tab has chosen to stay signed in on this device. */
+export function staysSignedIn(): boolean {
+  return stays
+}
+
 /** Says that a cookie may exist, so that a visitor without one costs no request. It is no secret. */
 const staying = 'dlsms.stay'
 
@@ -34,11 +45,14 @@ export const resuming = signal(localStorage.getItem(staying) !== null)
 
 whenSignedOut((reason) => {
   if (!account.value) return
+  const user = account.value.user.id
   setToken('')
+  stays = false
   ended.value = reason
   account.value = null
-  // Another tab may have signed in again since, for example with a new password.
-  void resume()
+  // Another tab may have signed in again since, for example with a new password. If it is another user
+  // there, this page does not become theirs in the middle of something.
+  void resume(user)
 })
 
 /** A tab that signs out signs out the others, and one that signs in lets the others look for the cookie. */
@@ -51,22 +65,27 @@ listen((message) => {
 const resumeInterval = 5000
 let again: ReturnType<typeof setTimeout> | undefined
 
-/** resume restores the session of the cookie, if there is one. */
-export async function resume(): Promise<void> {
+/** resume restores the session of the cookie, if there is one; with `only`, if it is of the user with this id. */
+export async function resume(only?: string): Promise<void> {
   if (localStorage.getItem(staying) === null) {
     resuming.value = false
     account.value = null
     return
   }
   try {
-    const { accessToken, key } = await call(api.POST('/v1/auth/session:resume'))
+    const { accessToken, key, userId } = await call(api.POST('/v1/auth/session:resume'))
     if (key) {
       loseCookie() // the browser has become a screen: see display.ts
       resuming.value = false
       account.value = null
       return
     }
+    if (only !== undefined && userId !== only) {
+      resuming.value = false
+      return
+    }
     setToken(accessToken)
+    stays = true
     await load()
     resuming.value = false
     ended.value = ''
@@ -80,7 +99,7 @@ export async function resume(): Promise<void> {
     if (problem.temporary) {
       clearTimeout(again)
       again = setTimeout(() => {
-        if (account.value === null && resuming.value) void resume()
+        if (account.value === null && resuming.value) void resume(only)
       }, resumeInterval)
     }
   }
@@ -96,7 +115,7 @@ export async function signIn(studentId: string, password: string, stay: boolean)
   )
   if (user === undefined) throw Problem.offline()
   setToken(accessToken)
-  let stays = false
+  stays = false
   if (stay) {
     try {
       await call(api.POST('/v1/auth/session'))
@@ -106,6 +125,8 @@ export async function signIn(studentId: string, password: string, stay: boolean)
       asProblem(e) // without TLS there is no cookie: the session lasts as long as the page
     }
   }
+  // The cookie may be of the user before, whose session could not be resumed.
+  if (!stays) await endCookie()
   await load({ user, branches: [], expiresAt: expiresAt ?? '' })
   resuming.value = false
   ended.value = ''
@@ -172,11 +193,13 @@ export async function endCookie(): Promise<void> {
 
 /** loseCookie says that the cookie has no session of a user any more. The tab stays signed in. */
 export function loseCookie(): void {
+  stays = false
   localStorage.removeItem(staying)
 }
 
 /** forget drops the session in this tab. */
 export function forget(): void {
+  stays = false
   setToken('')
   resuming.value = false
   account.value = null

@@ -27,7 +27,9 @@ export function newsText(n: Notification): string {
   const zone = zoneOf(n.seat?.branch)
   const at = (time: string | undefined): string => (time === undefined ? '' : dayAndClock(time, zone))
   const end = n.endTime === undefined ? '' : clock(n.endTime, zone)
-  return t().now.news[n.kind](n.seat?.label ?? '', at(n.startTime), end, at(n.checkInDeadline))
+  // A server of a later release may send a kind that this page does not know.
+  const text: ((...of: [string, string, string, string]) => string) | undefined = t().now.news[n.kind]
+  return text === undefined ? '' : text(n.seat?.label ?? '', at(n.startTime), end, at(n.checkInDeadline))
 }
 
 /** News is what the user must learn on every page: offers that expire, and what the library has changed. */

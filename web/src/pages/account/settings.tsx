@@ -109,7 +109,7 @@ function Appearance(): JSX.Element {
               type="button"
               lang={l === 'zh' ? 'zh-Hans' : l}
               aria-pressed={language.value === l}
-              onClick={() => void chooseLanguage(l)}
+              onClick={() => void chooseLanguage(l).catch(() => notify(t().common.failedText))}
             >
               {languages[l]}
             </button>

@@ -1,4 +1,4 @@
-import { signal } from '@preact/signals'
+import { effect, signal, untracked } from '@preact/signals'
 import { api, call, newKey, type Schema } from '../../api/client.ts'
 import { asProblem, Problem } from '../../api/problem.ts'
 import { serverNow } from '../../state/clock.ts'
@@ -64,6 +64,7 @@ let wake = (): void => {}
 export async function book(request: SeatRequest): Promise<void> {
   if (booking.value.state === 'sending') return
   const mine = ++current
+  const user = account.value?.user.id
   const key = newKey()
   booking.value = { state: 'sending', request, slow: !navigator.onLine }
   const slow = (): void => {
@@ -75,13 +76,13 @@ export async function book(request: SeatRequest): Promise<void> {
   try {
     for (let failures = 0; ; failures++) {
       try {
-        const result = await attempt(request, key)
+        const result = await attempt(request, key, user)
         if (mine === current) booking.value = result
         return
       } catch (e) {
         const problem = e instanceof DOMException ? Problem.offline() : asProblem(e)
         if (mine !== current) return
-        if (!problem.temporary || account.value === null) {
+        if (!problem.temporary || account.value?.user.id !== user) {
           booking.value = { state: 'failed', request, problem }
           if (!problem.signedOut) void explain(mine, request)
           return
@@ -97,7 +98,7 @@ export async function book(request: SeatRequest): Promise<void> {
   }
 }
 
-async function attempt(request: SeatRequest, key: string): Promise<Booking> {
+async function attempt(request: SeatRequest, key: string, user: string | undefined): Promise<Booking> {
   const options = { params: { header: { 'Idempotency-Key': key } }, signal: AbortSignal.timeout(20_000) }
   const endTime = iso(request.to)
   if (request.kind === 'wait') {
@@ -108,7 +109,7 @@ async function attempt(request: SeatRequest, key: string): Promise<Booking> {
       api.POST('/v1/waitlist', { ...options, body: { seatId: request.seat, startTime, endTime } }),
     )
     if (entry === undefined) throw Problem.offline()
-    putEntry(entry)
+    if (account.value?.user.id === user) putEntry(entry)
     return { state: 'waiting', request, entry }
   }
   const startTime = request.from === undefined ? {} : { startTime: iso(request.from) }
@@ -116,7 +117,7 @@ async function attempt(request: SeatRequest, key: string): Promise<Booking> {
     api.POST('/v1/reservations', { ...options, body: { seatId: request.seat, ...startTime, endTime } }),
   )
   if (reservation === undefined) throw Problem.offline()
-  putReservation(reservation)
+  if (account.value?.user.id === user) putReservation(reservation)
   return { state: 'booked', request, reservation }
 }
 
@@ -165,6 +166,15 @@ export function forgetBooking(): void {
 export function settle(): void {
   if (booking.value.state !== 'sending') forgetBooking()
 }
+
+/** What one user wanted is nothing to the next one who signs in on this page. */
+let owner: string | undefined
+effect(() => {
+  const user = account.value?.user.id
+  if (user === undefined || user === owner) return
+  if (owner !== undefined) untracked(forgetBooking)
+  owner = user
+})
 
 function iso(at: number): string {
   return new Date(at).toISOString()

@@ -48,16 +48,22 @@ export const choice = computed<Choice>(() => {
   const duration = Number(query.get('duration') ?? 0)
   return (previous = {
     branch: query.get('branch') ?? '',
-    date: /^\d{4}-\d\d-\d\d$/.test(query.get('date') ?? '') ? (query.get('date') ?? '') : '',
-    start: /^\d\d:\d\d$/.test(query.get('start') ?? '') ? (query.get('start') ?? '') : '',
+    date: valid(query.get('date'), /^\d{4}-\d\d-\d\d$/, 'T00:00Z'),
+    start: valid(query.get('start'), /^\d\d:\d\d$/, 'Z', '2000-01-01T'),
     duration: duration >= 1 && duration <= 1440 ? Math.floor(duration) : 0,
     area: query.get('area') ?? '',
-    needs: (query.get('need') ?? '').split(',').filter((n) => n in amenities),
+    needs: (query.get('need') ?? '').split(',').filter((n) => Object.hasOwn(amenities, n)),
     all: query.get('taken') === '1',
     view: view === 'map' ? 'map' : 'list',
     seat: /^\d+$/.test(query.get('seat') ?? '') ? (query.get('seat') ?? '') : '',
   })
 })
+
+/** valid returns a date or a time of day if it exists; empty: it does not. */
+function valid(text: string | null, form: RegExp, after: string, before = ''): string {
+  if (text === null || !form.test(text)) return ''
+  return Number.isNaN(Date.parse(before + text + after)) ? '' : text
+}
 
 /** branch is the branch that the page shows: that of the query, else the last one on this device, else the first. */
 export const branch = computed<Branch | undefined>(() => {

@@ -48,11 +48,19 @@ async function loadSheet(): Promise<void> {
   sheet.value ??= await import('./sheet.tsx')
 }
 
+/** Whether the map or the sheet did not load: there is no network, or a new release has replaced their files. */
+const unloaded = signal(false)
+
 /** needMore loads the map if it is shown, and the sheet when the seats are there or the address has one. */
 function needMore(): void {
   // Without a network, the next choice tries again.
-  if (mapShown.value) void loadMap().catch(() => {})
-  if (ready.value || choice.value.seat !== '') void loadSheet().catch(() => {})
+  const wanted: Promise<void>[] = []
+  if (mapShown.value) wanted.push(loadMap())
+  if (ready.value || choice.value.seat !== '') wanted.push(loadSheet())
+  Promise.all(wanted).then(
+    () => (unloaded.value = false),
+    () => (unloaded.value = true),
+  )
 }
 
 /** View is the page Now: the seats of a branch, now or at a time, as a list and as a map. */
@@ -137,6 +145,13 @@ export function View(): JSX.Element {
         </p>
       )}
       <Pending />
+      {unloaded.value &&
+        ((mapShown.value && map.value === undefined) || (seat !== '' && sheet.value === undefined)) && (
+          <div class="fault" role="alert">
+            <p>{t().common.failedText}</p>
+            <Button onClick={() => location.reload()}>{t().common.reload}</Button>
+          </div>
+        )}
       {b !== undefined && !passed.value && (
         <div class={`both show-${view}`}>
           {ready.value ? (

@@ -16,24 +16,26 @@ const columns = ['studentId', 'name', 'email', 'group', 'card'] as const
 type Column = (typeof columns)[number]
 
 /** names are the headings that are understood, in lower case without marks. */
-const names: Record<string, Column> = {
-  studentid: 'studentId',
-  id: 'studentId',
-  matrikelnummer: 'studentId',
-  学号: 'studentId',
-  name: 'name',
-  姓名: 'name',
-  email: 'email',
-  mail: 'email',
-  邮箱: 'email',
-  group: 'group',
-  gruppe: 'group',
-  用户组: 'group',
-  card: 'card',
-  karte: 'card',
-  ausweis: 'card',
-  卡号: 'card',
-}
+const names = new Map<string, Column>(
+  Object.entries({
+    studentid: 'studentId',
+    id: 'studentId',
+    matrikelnummer: 'studentId',
+    学号: 'studentId',
+    name: 'name',
+    姓名: 'name',
+    email: 'email',
+    mail: 'email',
+    邮箱: 'email',
+    group: 'group',
+    gruppe: 'group',
+    用户组: 'group',
+    card: 'card',
+    karte: 'card',
+    ausweis: 'card',
+    卡号: 'card',
+  } as const),
+)
 
 /**
  * parseUsers reads a table that was pasted from a spreadsheet or a CSV file. Its first line names the
@@ -42,7 +44,7 @@ const names: Record<string, Column> = {
 export function parseUsers(text: string): { lines: Line[]; faults: LineFault[] } {
   const rows = rowsOf(text)
   const [head, ...body] = rows
-  const order = head?.cells.map((c) => names[c.toLowerCase().replaceAll(/[\s_\-.]/g, '')])
+  const order = head?.cells.map((c) => names.get(c.toLowerCase().replaceAll(/[\s_\-.]/g, '')))
   if (
     head === undefined ||
     order === undefined ||
