@@ -9,6 +9,7 @@ import { Button, useAction } from '../../ui/action.tsx'
 import { announce } from '../../ui/announce.tsx'
 import { watchConnection } from '../../ui/connection.tsx'
 import { notify } from '../../ui/notice.tsx'
+import { Link } from '../../router.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { booking, settle } from './booking.ts'
 import { branch, choice, chosen, closeSeat, openSeat, passed, zone } from './choice.ts'
@@ -156,10 +157,17 @@ export function View(): JSX.Element {
         <div class={`both show-${view}`}>
           {ready.value ? (
             <SeatList onOpen={openSeat} />
-          ) : (
+          ) : loading.problem.value === undefined ? (
             <p class="loading" role="status">
               {t().common.loading}
             </p>
+          ) : (
+            <div>
+              <Fault problem={loading.problem.value} />
+              <p>
+                <Link href="/me">{t().common.nav.me}</Link>
+              </p>
+            </div>
           )}
           {mapShown.value && map.value !== undefined && ready.value && plan.value.order.length > 0 && (
             <map.value.SeatMap key={b.code} branch={b.name} onOpen={openSeat} />

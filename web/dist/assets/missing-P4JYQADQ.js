@@ -1,1 +1,0 @@
-import"./chunk-74U5O6BM.js";import{D as r,b as m,t,y as o}from"./chunk-FV5TWOY3.js";function n(){return o(m,{children:[o("h1",{children:t().common.notFoundTitle}),o("p",{children:t().common.notFoundText}),o("p",{children:o(r,{href:"/",children:t().common.toStart})})]})}export{n as View};
