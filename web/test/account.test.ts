@@ -91,7 +91,7 @@ test('a number with the password of its account signs in, says so, and stays on 
   assert.equal(await page.getByText('Other Person').count(), 0)
   await page.reload()
   await page.getByRole('link', { name: student.name }).click()
-  // The notice of the sign-out is gone after the next sign-in.
+  // The next sign-in removes the notice of the sign-out.
   await page.getByRole('button', { name: 'Sign out here' }).click()
   await page.locator('.notice', { hasText: 'You are signed out' }).waitFor()
   await page.getByRole('main').getByRole('link', { name: 'Sign in' }).click()

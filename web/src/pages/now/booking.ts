@@ -167,7 +167,7 @@ export function settle(): void {
   if (booking.value.state !== 'sending') forgetBooking()
 }
 
-/** What one user wanted is nothing to the next one who signs in on this page. */
+/** A request ends when another user signs in on this page. */
 let owner: string | undefined
 effect(() => {
   const user = account.value?.user.id
