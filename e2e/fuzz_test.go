@@ -93,7 +93,7 @@ func sendRandom(t *testing.T, s *system, users []student, selects func(name stri
 
 	all := methods(t)
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(name string) bool { return !selects(name) })
-	got := callStats{start: time.Now()}
+	got := callStats{start: time.Now(), names: names}
 	var sending sync.WaitGroup
 	for i, u := range users {
 		random := mutator{rand.New(rand.NewPCG(seed, uint64(i)))}
@@ -114,8 +114,8 @@ func sendRandom(t *testing.T, s *system, users []student, selects func(name stri
 	}
 }
 
-// The test runs for fuzzTime. If it has then made fewer than minCalls calls, as on a busy machine,
-// it continues until it has made them, for at most maxExtraTime. It fails if it has made less than
+// The test runs for fuzzTime. If it has then made fewer than minCalls calls, as on a busy machine, or
+// if every message of some method was invalid so far, it continues for at most maxExtraTime. It fails if it has made less than
 // half of minCalls.
 const (
 	minCalls     = 2000
@@ -125,6 +125,7 @@ const (
 // callStats counts calls by method and code.
 type callStats struct {
 	start time.Time
+	names []string // of all methods
 
 	mu     sync.Mutex
 	calls  int
@@ -153,7 +154,12 @@ func (g *callStats) done() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	took := time.Since(g.start)
-	return took > *fuzzTime && g.calls >= minCalls || took > *fuzzTime+maxExtraTime
+	return took > *fuzzTime && g.calls >= minCalls && g.everyMethodReached() || took > *fuzzTime+maxExtraTime
+}
+
+// everyMethodReached reports whether each method has had a message that was not invalid.
+func (g *callStats) everyMethodReached() bool {
+	return !slices.ContainsFunc(g.names, func(name string) bool { return len(g.codes[name]) < 2 })
 }
 
 func (g *callStats) sum(name string) (n int) {
