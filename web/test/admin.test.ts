@@ -369,7 +369,7 @@ test('a report has the numbers of the API', async (b) => {
   const csv = readFileSync(await (await saved).path(), 'utf8').split('\r\n')
   assert.equal(
     csv[0],
-    '\ufeffDay,Reservations,Check-ins,No-shows,Cancelled by users,Cancelled by the library',
+    '\ufeffDay,Reservations made,Check-ins,No-shows,Cancelled by users,Cancelled by the library',
   )
   assert.equal(csv.length, rows.length + 2)
 
