@@ -219,7 +219,7 @@ test('a user leaves a waitlist', async (b) => {
   await page.goto('/me')
   await page.getByRole('button', { name: 'Leave the waitlist' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Leave the waitlist' }).click()
-  await page.getByText('You no longer wait for seat T-01').first().waitFor()
+  await page.getByText('You are no longer waiting for seat T-01').first().waitFor()
   const { entries } = await ok(student.api.GET('/v1/waitlist'))
   assert.deepEqual(
     entries.map((e) => e.status),

@@ -298,7 +298,7 @@ test('the map works with the keyboard alone, and has the names of the list', asy
   await sheet(page).getByRole('heading', { name: 'Seat T-11' }).waitFor()
   await page.keyboard.press('Escape')
   await sheet(page).waitFor({ state: 'detached' })
-  assert.equal(await focused(), id(branch, 10))
+  await until(async () => assert.equal(await focused(), id(branch, 10)))
   // The map is one tab stop.
   const inMap = (): Promise<boolean> =>
     page.evaluate(() => document.activeElement?.closest('.map-scroll') !== null)

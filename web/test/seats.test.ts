@@ -202,7 +202,7 @@ test('the floor plan editor works by keyboard: select, move, undo, redo, save', 
   await spoken(page, /Undone\. T-02: 3\.70 m from the left, 2\.00 m from the top/)
   await page.keyboard.press('Control+z')
   await page.keyboard.press('Control+y')
-  assert.equal(await page.getByLabel('From the left (cm)').inputValue(), '370')
+  await until(async () => assert.equal(await page.getByLabel('From the left (cm)').inputValue(), '370'))
   assert.deepEqual(
     await placeOf(branch, 'T-02'),
     { x: 320, y: 200, angle: 180, desk: 'T1' },
