@@ -55,8 +55,8 @@ function Announcement({ branch: b }: { branch: Schema<'BranchSettings'> }): JSX.
       )
     })
     if (!done) return
+    await loadBranches() // before the notice: until then, the page would ask about unsaved changes
     notify(remove ? text.removed : text.saved)
-    await loadBranches()
   }
 
   return (

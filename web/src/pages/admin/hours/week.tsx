@@ -129,8 +129,7 @@ export function Week({ branch }: { branch: Schema<'BranchSettings'> }): JSX.Elem
           onClose={() => (saving.value = false)}
           onDone={() => {
             saving.value = false
-            notify(text.saved)
-            void loadBranches()
+            void loadBranches().finally(() => notify(text.saved))
           }}
         />
       )}

@@ -1,1 +1,0 @@
-import"./chunk-WILSSWT2.js";import{D as r,b as m,t,y as o}from"./chunk-Y5UTUVPR.js";function n(){return o(m,{children:[o("h1",{children:t().common.notFoundTitle}),o("p",{children:t().common.notFoundText}),o("p",{children:o(r,{href:"/",children:t().common.toStart})})]})}export{n as View};
