@@ -2,14 +2,12 @@ package e2e_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -99,13 +97,7 @@ func TestStaysSignedIn(t *testing.T) {
 			env := e2e.NoRateLimits()
 			env["LOG_LEVEL"] = "debug"
 			s := start(t, stack.Config{Topology: topology, TLS: dir, Replicas: 2, Seed: true, Env: env})
-			text, err := os.ReadFile(filepath.Join(dir, "certificate.pem"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			roots := x509.NewCertPool()
-			roots.AppendCertsFromPEM(text)
-			client := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+			client := trusting(t, dir)
 			var secrets []string
 			for _, c := range []struct {
 				origin, cookie string

@@ -30,19 +30,25 @@ func certificate(t *testing.T, expires time.Time) string {
 	return dir
 }
 
-// Clients with TLS reach the replicas, and the replicas know when the certificate expires.
-func TestTLSReachesReplicas(t *testing.T) {
-	t.Parallel()
-	expires := time.Now().Add(36 * time.Hour).Truncate(time.Second)
-	dir := certificate(t, expires)
-	s := start(t, stack.Config{TLS: dir, Replicas: 1, Seed: true})
+// trusting returns the settings of a client that trusts the certificate in a directory.
+func trusting(t *testing.T, dir string) *tls.Config {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "certificate.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(text)
-	client := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
+// Clients with TLS reach the replicas, and the replicas know when the certificate expires.
+func TestTLSReachesReplicas(t *testing.T) {
+	t.Parallel()
+	expires := time.Now().Add(36 * time.Hour).Truncate(time.Second)
+	dir := certificate(t, expires)
+	s := start(t, stack.Config{TLS: dir, Replicas: 1, Seed: true})
+	client := trusting(t, dir)
 
 	conn, err := grpc.NewClient(s.TLSAddr(), grpc.WithTransportCredentials(credentials.NewTLS(client)))
 	if err != nil {

@@ -133,6 +133,12 @@ func (r *testReplica) do(t testing.TB, method, path, body string, headers ...str
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return send(t, req, headers...)
+}
+
+// send sends a request with further headers, names and values in turn, and reads the answer.
+func send(t testing.TB, req *http.Request, headers ...string) answer {
+	t.Helper()
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}

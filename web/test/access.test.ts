@@ -57,7 +57,7 @@ function statesOf(w: World): Record<'visitor' | 'student' | 'staff' | 'librarian
       },
       {
         name: 'a wrong code',
-        path: '/c/XXXX',
+        path: '/c/UNKNOWN',
         then: (page) => page.locator('main .fault').first().waitFor(),
       },
     ],
