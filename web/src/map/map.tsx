@@ -6,7 +6,7 @@ import { lookOf, looks, nameOf } from '../pages/now/look.ts'
 import { choice, matches } from '../pages/now/choice.ts'
 import { plan, seat } from '../state/seats.ts'
 import { findByLabel, neighbour, type Direction, type Place, type Plan } from './layout.ts'
-import { outline, Sign, signs } from './mark.tsx'
+import { AreaBox, outline, Sign, signs } from './mark.tsx'
 import { useZoom } from './zoom.ts'
 
 interface MapProps {
@@ -162,19 +162,7 @@ function Ground({ plan: p }: { plan: Plan }): JSX.Element {
           </text>
         ))}
       {p.areas.map((a) => (
-        <g key={`${a.name} ${a.known}`}>
-          <rect
-            class="area"
-            x={a.left}
-            y={a.top}
-            width={a.right - a.left}
-            height={a.bottom - a.top}
-            rx="20"
-          />
-          <text class="area-name" x={a.left + 20} y={a.top + 46}>
-            {a.name}
-          </text>
-        </g>
+        <AreaBox key={`${a.name} ${a.known}`} area={a} inset={[20, 46]} />
       ))}
       {p.desks.map((d) => (
         <rect

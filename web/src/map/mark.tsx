@@ -1,4 +1,5 @@
 import type { JSX } from 'preact'
+import type { PlanArea } from './layout.ts'
 import type { Look } from '../pages/now/look.ts'
 
 /** The outline of a seat by its state, in a square from -1 to 1: no two states differ by colour alone. */
@@ -32,5 +33,23 @@ export function Sign({ look }: { look: Look }): JSX.Element {
       <path d={outline(look, 20)} />
       {signs[look] !== '' && <text y="6">{signs[look]}</text>}
     </svg>
+  )
+}
+
+interface AreaBoxProps {
+  area: PlanArea
+  /** Place of the name in its box, in centimetres from the left and from the top. */
+  inset: readonly [number, number]
+}
+
+/** AreaBox draws an area: its box and its name. */
+export function AreaBox({ area: a, inset: [dx, dy] }: AreaBoxProps): JSX.Element {
+  return (
+    <g>
+      <rect class="area" x={a.left} y={a.top} width={a.right - a.left} height={a.bottom - a.top} rx="20" />
+      <text class="area-name" x={a.left + dx} y={a.top + dy}>
+        {a.name}
+      </text>
+    </g>
   )
 }

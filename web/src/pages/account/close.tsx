@@ -4,7 +4,7 @@ import { t } from '../../i18n/text.ts'
 import { go } from '../../router.tsx'
 import { closeAccount } from '../../state/session.ts'
 import { Button, useAction } from '../../ui/action.tsx'
-import { Dialog } from '../../ui/dialog.tsx'
+import { FormDialog } from '../../ui/form-dialog.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
 import { PasswordField } from './password.tsx'
@@ -44,44 +44,40 @@ function Confirm({ onClose }: { onClose: () => void }): JSX.Element {
   const special: Record<string, string> = { SUSPENDED: a.closeSuspended, OWN_ROLE: a.closeAdmin }
   const wrong = reason === 'BAD_CREDENTIALS' || reason === 'INVALID_FIELDS'
   return (
-    <Dialog title={a.closeTitle} onClose={onClose}>
+    <FormDialog
+      title={a.closeTitle}
+      submit={a.closeConfirm}
+      kind="danger"
+      busy={busy.value}
+      onSubmit={() => {
+        void run(async () => {
+          await closeAccount(password.value)
+          notify(t().account.closed)
+          go('/', true)
+        })
+      }}
+      onClose={onClose}
+    >
       <ul>
         {a.closeConsequences.map((text) => (
           <li key={text}>{text}</li>
         ))}
       </ul>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void run(async () => {
-            await closeAccount(password.value)
-            notify(t().account.closed)
-            go('/', true)
-          })
+      <PasswordField
+        label={a.password}
+        autocomplete="current-password"
+        fault={wrong ? a.wrongPassword : undefined}
+        value={password.value}
+        onInput={(v) => {
+          password.value = v
         }}
-      >
-        <PasswordField
-          label={a.password}
-          autocomplete="current-password"
-          fault={wrong ? a.wrongPassword : undefined}
-          value={password.value}
-          onInput={(v) => {
-            password.value = v
-          }}
-        />
-        {special[reason] !== undefined && (
-          <p class="fault" role="alert">
-            {special[reason]}
-          </p>
-        )}
-        {special[reason] === undefined && !wrong && <Fault problem={problem.value} />}
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button kind="danger" type="submit" busy={busy.value}>
-            {a.closeConfirm}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+      />
+      {special[reason] !== undefined && (
+        <p class="fault" role="alert">
+          {special[reason]}
+        </p>
+      )}
+      {special[reason] === undefined && !wrong && <Fault problem={problem.value} />}
+    </FormDialog>
   )
 }

@@ -3,7 +3,7 @@ import { useEffect, useId, useRef } from 'preact/hooks'
 import type { ComponentChildren, JSX } from 'preact'
 import { asProblem, type Problem } from '../../api/problem.ts'
 import { t, ts } from '../../i18n/text.ts'
-import { clock, dateOf, day, instant } from '../../i18n/time.ts'
+import { clock, dateOf, day, instant, weekdayName } from '../../i18n/time.ts'
 import { Fault } from '../../ui/problem.tsx'
 
 /** Loaded is something that a section reads from the API. */
@@ -148,4 +148,17 @@ export function spanText(from: string | undefined, to: string | undefined, zone:
 /** dateText returns a date (YYYY-MM-DD) as a user reads it, such as Tue 2 Dec. */
 export function dateText(date: string): string {
   return day(date + 'T12:00:00Z', 'UTC')
+}
+
+/** WeekdayHeads are the heads of columns for days of the week: 1 is Monday. */
+export function WeekdayHeads({ weekdays }: { weekdays: readonly number[] }): JSX.Element {
+  return (
+    <>
+      {weekdays.map((d) => (
+        <th key={d} scope="col">
+          <abbr title={weekdayName(d)}>{weekdayName(d, 'short')}</abbr>
+        </th>
+      ))}
+    </>
+  )
 }

@@ -3,7 +3,7 @@ import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { t, ts } from '../../i18n/text.ts'
 import { Button, useAction } from '../../ui/action.tsx'
-import { Dialog } from '../../ui/dialog.tsx'
+import { FormDialog } from '../../ui/form-dialog.tsx'
 import { ReasonField } from '../../ui/impact.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { Fault } from '../../ui/problem.tsx'
@@ -155,38 +155,34 @@ function RemovePolicy({ policy, onClose }: { policy: Policy; onClose: () => void
   const action = useAction()
   const reason = useSignal('')
   return (
-    <Dialog title={text.removeTitle} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          const { rules: _rules, ...scope } = policy
-          void action
-            .run(async () => {
-              await call(
-                api.POST('/v1/admin/policies', { body: { policy: scope, reason: reason.value.trim() } }),
-              )
-            })
-            .then((done) => {
-              if (!done) return
-              notify(text.removed)
-              onClose()
-            })
-        }}
-      >
-        <p>
-          <strong>{scopeName(policy)}</strong> ({datesText(policy)})
-        </p>
-        <p>{text.removeText}</p>
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="danger" busy={action.busy.value}>
-            {ts().hours.remove}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={text.removeTitle}
+      submit={ts().hours.remove}
+      kind="danger"
+      busy={action.busy.value}
+      onSubmit={() => {
+        const { rules: _rules, ...scope } = policy
+        void action
+          .run(async () => {
+            await call(
+              api.POST('/v1/admin/policies', { body: { policy: scope, reason: reason.value.trim() } }),
+            )
+          })
+          .then((done) => {
+            if (!done) return
+            notify(text.removed)
+            onClose()
+          })
+      }}
+      onClose={onClose}
+    >
+      <p>
+        <strong>{scopeName(policy)}</strong> ({datesText(policy)})
+      </p>
+      <p>{text.removeText}</p>
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }
 

@@ -5,7 +5,7 @@ import { api, call, type Schema } from '../../api/client.ts'
 import { t, ts } from '../../i18n/text.ts'
 import { isAdmin } from '../../state/session.ts'
 import { Button, useAction } from '../../ui/action.tsx'
-import { Dialog } from '../../ui/dialog.tsx'
+import { FormDialog } from '../../ui/form-dialog.tsx'
 import { Field, faultOf } from '../../ui/field.tsx'
 import { ReasonField } from '../../ui/impact.tsx'
 import { notify } from '../../ui/notice.tsx'
@@ -132,37 +132,31 @@ function ScreenDialog({ editing, onDone, onClose }: ScreenDialogProps): JSX.Elem
   }
 
   return (
-    <Dialog title={title} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void save()
-        }}
-      >
-        {editing.kind === 'switch' ? (
-          <p>{off === true ? text.offText : text.onText}</p>
-        ) : (
-          <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'name')}>
-            {(a) => (
-              <input
-                {...a}
-                required
-                maxLength={100}
-                value={name.value}
-                onInput={(e) => (name.value = e.currentTarget.value)}
-              />
-            )}
-          </Field>
-        )}
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind={off === true ? 'danger' : 'main'} busy={action.busy.value}>
-            {off === undefined ? t().common.save : off ? text.switchOff : text.switchOn}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={title}
+      submit={off === undefined ? t().common.save : off ? text.switchOff : text.switchOn}
+      kind={off === true ? 'danger' : 'main'}
+      busy={action.busy.value}
+      onSubmit={() => void save()}
+      onClose={onClose}
+    >
+      {editing.kind === 'switch' ? (
+        <p>{off === true ? text.offText : text.onText}</p>
+      ) : (
+        <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'name')}>
+          {(a) => (
+            <input
+              {...a}
+              required
+              maxLength={100}
+              value={name.value}
+              onInput={(e) => (name.value = e.currentTarget.value)}
+            />
+          )}
+        </Field>
+      )}
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }

@@ -5,8 +5,8 @@ import type { Problem } from '../../api/problem.ts'
 import { t, ts } from '../../i18n/text.ts'
 import { clock, dayAndClock } from '../../i18n/time.ts'
 import { zoneOf } from '../../state/branches.ts'
-import { Button, useAction } from '../../ui/action.tsx'
-import { Dialog } from '../../ui/dialog.tsx'
+import { useAction } from '../../ui/action.tsx'
+import { FormDialog } from '../../ui/form-dialog.tsx'
 import { Field, faultOf } from '../../ui/field.tsx'
 import { Fault } from '../../ui/problem.tsx'
 
@@ -116,33 +116,25 @@ export function Act({
   const action = useAction()
   const problem = action.problem.value
   return (
-    <Dialog title={title} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void action
-            .run(() => run(why.value.trim()))
-            .then((done) => {
-              if (done) onClose()
-            })
-        }}
-      >
-        {text !== undefined && <p>{text}</p>}
-        {children}
-        <ReasonField value={why} problem={problem} seen={seen} />
-        <DeskFault problem={problem} {...(zone === undefined ? {} : { zone })} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button
-            type="submit"
-            kind={danger ? 'danger' : 'main'}
-            busy={action.busy.value}
-            disabled={disabled}
-          >
-            {confirm}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={title}
+      submit={confirm}
+      kind={danger ? 'danger' : 'main'}
+      busy={action.busy.value}
+      disabled={disabled}
+      onSubmit={() => {
+        void action
+          .run(() => run(why.value.trim()))
+          .then((done) => {
+            if (done) onClose()
+          })
+      }}
+      onClose={onClose}
+    >
+      {text !== undefined && <p>{text}</p>}
+      {children}
+      <ReasonField value={why} problem={problem} seen={seen} />
+      <DeskFault problem={problem} {...(zone === undefined ? {} : { zone })} />
+    </FormDialog>
   )
 }

@@ -1,11 +1,11 @@
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
-import { t, ts } from '../../i18n/text.ts'
+import { ts } from '../../i18n/text.ts'
 import { dateOf, instant } from '../../i18n/time.ts'
 import { serverNow } from '../../state/clock.ts'
-import { Button, useAction } from '../../ui/action.tsx'
-import { Dialog } from '../../ui/dialog.tsx'
+import { useAction } from '../../ui/action.tsx'
+import { FormDialog } from '../../ui/form-dialog.tsx'
 import { Field, faultOf } from '../../ui/field.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { DeskFault, ReasonField } from './act.tsx'
@@ -43,53 +43,49 @@ export function ForgiveSpan({ branch, onClose }: Props): JSX.Element {
     seen.value = undefined
   }
   return (
-    <Dialog title={text.forgiveSpan} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void action.run(async () => {
-            if (seen.value === undefined) {
-              const { forgiven, lifted } = await send(true)
-              seen.value = { strikes: forgiven, suspensions: lifted }
-              return
-            }
-            const { forgiven } = await send(false)
-            notify(text.forgaveSpan(forgiven))
-            onClose()
-          })
-        }}
-      >
-        <p>{text.forgiveSpanText}</p>
-        <DayAndTime
-          label={text.spanStart}
-          day={day}
-          time={from}
-          fault={faultOf(problem, 'startTime')}
-          onChange={change}
-        />
-        <DayAndTime
-          label={text.spanEnd}
-          day={lastDay}
-          time={to}
-          fault={faultOf(problem, 'endTime')}
-          onChange={change}
-        />
-        <ReasonField value={reason} problem={problem} seen={false} />
-        <DeskFault problem={problem} zone={zone} />
-        <p role="status">
-          {seen.value !== undefined &&
-            (seen.value.strikes === 0
-              ? text.forgiveNothing
-              : text.forgivePreview(seen.value.strikes, seen.value.suspensions))}
-        </p>
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value} disabled={seen.value?.strikes === 0}>
-            {seen.value === undefined ? text.preview : text.forgive}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={text.forgiveSpan}
+      submit={seen.value === undefined ? text.preview : text.forgive}
+      busy={action.busy.value}
+      disabled={seen.value?.strikes === 0}
+      onSubmit={() => {
+        void action.run(async () => {
+          if (seen.value === undefined) {
+            const { forgiven, lifted } = await send(true)
+            seen.value = { strikes: forgiven, suspensions: lifted }
+            return
+          }
+          const { forgiven } = await send(false)
+          notify(text.forgaveSpan(forgiven))
+          onClose()
+        })
+      }}
+      onClose={onClose}
+    >
+      <p>{text.forgiveSpanText}</p>
+      <DayAndTime
+        label={text.spanStart}
+        day={day}
+        time={from}
+        fault={faultOf(problem, 'startTime')}
+        onChange={change}
+      />
+      <DayAndTime
+        label={text.spanEnd}
+        day={lastDay}
+        time={to}
+        fault={faultOf(problem, 'endTime')}
+        onChange={change}
+      />
+      <ReasonField value={reason} problem={problem} seen={false} />
+      <DeskFault problem={problem} zone={zone} />
+      <p role="status">
+        {seen.value !== undefined &&
+          (seen.value.strikes === 0
+            ? text.forgiveNothing
+            : text.forgivePreview(seen.value.strikes, seen.value.suspensions))}
+      </p>
+    </FormDialog>
   )
 }
 

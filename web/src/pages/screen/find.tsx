@@ -6,6 +6,7 @@ import { openStream } from '../../api/stream.ts'
 import { t, ts } from '../../i18n/text.ts'
 import { clock } from '../../i18n/time.ts'
 import { layout, type Plan } from '../../map/layout.ts'
+import { AreaBox } from '../../map/mark.tsx'
 import { Button } from '../../ui/action.tsx'
 import { useFocus } from './wall.tsx'
 
@@ -100,19 +101,7 @@ function Map({ plan, seats }: { plan: Plan; seats: Seats }): JSX.Element {
     <figure class="wall-map">
       <svg viewBox={`${left} ${top} ${right - left} ${bottom - top}`} role="img" aria-label={text.map}>
         {plan.areas.map((a) => (
-          <g key={a.name + String(a.known)}>
-            <rect
-              class="area"
-              x={a.left}
-              y={a.top}
-              width={a.right - a.left}
-              height={a.bottom - a.top}
-              rx="20"
-            />
-            <text class="area-name" x={a.left + 30} y={a.top + 50}>
-              {a.name}
-            </text>
-          </g>
+          <AreaBox key={`${a.name} ${a.known}`} area={a} inset={[30, 50]} />
         ))}
         {[...plan.places.values()].map((p) => {
           const free = seats.get(p.id)?.available === true

@@ -1,9 +1,8 @@
 import { useSignal } from '@preact/signals'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../../api/client.ts'
-import { t, ts } from '../../../i18n/text.ts'
-import { Button } from '../../../ui/action.tsx'
-import { Dialog } from '../../../ui/dialog.tsx'
+import { ts } from '../../../i18n/text.ts'
+import { FormDialog } from '../../../ui/form-dialog.tsx'
 import { ImpactDialog } from '../../../ui/impact.tsx'
 import { filled, NoteFields, type Note } from '../../../ui/note.tsx'
 import { notify } from '../../../ui/notice.tsx'
@@ -75,40 +74,32 @@ export function ChangeClosure({ closure: c, zone, onClose }: ChangeProps): JSX.E
     )
   }
   return (
-    <Dialog title={text.changeClosure} onClose={onClose}>
-      <form
-        noValidate
-        onSubmit={(e) => {
-          e.preventDefault()
-          check()
-        }}
-      >
-        <MomentField label={text.from} value={start.value} onChange={(m) => (start.value = m)} />
-        <label class="choice">
-          <input
-            type="checkbox"
-            checked={end.value === undefined}
-            onChange={(e) => (end.value = e.currentTarget.checked ? undefined : (was.end ?? start.value))}
-          />
-          {text.untilLifted}
-        </label>
-        {end.value !== undefined && (
-          <MomentField label={text.to} value={end.value} onChange={(m) => (end.value = m)} />
-        )}
-        <NoteFields legend={ts().admin.note.legend} value={note.value} onChange={(n) => (note.value = n)} />
-        {fault.value !== '' && (
-          <p class="fault" role="alert">
-            {fault.value}
-          </p>
-        )}
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main">
-            {text.preview}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={text.changeClosure}
+      submit={text.preview}
+      noValidate
+      onSubmit={check}
+      onClose={onClose}
+    >
+      <MomentField label={text.from} value={start.value} onChange={(m) => (start.value = m)} />
+      <label class="choice">
+        <input
+          type="checkbox"
+          checked={end.value === undefined}
+          onChange={(e) => (end.value = e.currentTarget.checked ? undefined : (was.end ?? start.value))}
+        />
+        {text.untilLifted}
+      </label>
+      {end.value !== undefined && (
+        <MomentField label={text.to} value={end.value} onChange={(m) => (end.value = m)} />
+      )}
+      <NoteFields legend={ts().admin.note.legend} value={note.value} onChange={(n) => (note.value = n)} />
+      {fault.value !== '' && (
+        <p class="fault" role="alert">
+          {fault.value}
+        </p>
+      )}
+    </FormDialog>
   )
 }
 

@@ -2,7 +2,8 @@ import { useEffect, useRef } from 'preact/hooks'
 import type { JSX } from 'preact'
 import type { Schema } from '../../../api/client.ts'
 import { language, t, ts } from '../../../i18n/text.ts'
-import { addDays, longDay, weekdayName, weekdayOf } from '../../../i18n/time.ts'
+import { addDays, longDay, weekdayOf } from '../../../i18n/time.ts'
+import { WeekdayHeads } from '../parts.tsx'
 import { spansText } from './spans.tsx'
 
 /** Range is a range of dates, both included. */
@@ -144,11 +145,7 @@ export function Calendar({
       >
         <thead>
           <tr>
-            {[1, 2, 3, 4, 5, 6, 7].map((d) => (
-              <th key={d} scope="col">
-                <abbr title={weekdayName(d)}>{weekdayName(d, 'short')}</abbr>
-              </th>
-            ))}
+            <WeekdayHeads weekdays={[1, 2, 3, 4, 5, 6, 7]} />
           </tr>
         </thead>
         <tbody>

@@ -4,8 +4,8 @@ import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../../api/client.ts'
 import { t, ts } from '../../../i18n/text.ts'
 import { account } from '../../../state/session.ts'
-import { Button, useAction } from '../../../ui/action.tsx'
-import { Dialog } from '../../../ui/dialog.tsx'
+import { useAction } from '../../../ui/action.tsx'
+import { FormDialog } from '../../../ui/form-dialog.tsx'
 import { Field } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
@@ -48,47 +48,36 @@ export function EditPerson({ person, onClose, onDone }: EditProps): JSX.Element 
   }
 
   return (
-    <Dialog title={text.editTitle(person.studentId)} onClose={onClose}>
-      <form
-        noValidate
-        onSubmit={(e) => {
-          e.preventDefault()
-          void save()
-        }}
-      >
-        {inputs.map(([f, label, hint, most]) => (
-          <Field
-            key={f}
-            label={label}
-            hint={hint}
-            fault={action.problem.value?.errors.find((e) => e.pointer.endsWith(f))?.detail}
-          >
-            {(a) => (
-              <input
-                {...a}
-                inputMode={f === 'email' ? 'email' : 'text'}
-                maxLength={most}
-                value={fields.value[f]}
-                onInput={(e) => (fields.value = { ...fields.value, [f]: e.currentTarget.value })}
-              />
-            )}
-          </Field>
-        ))}
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button
-            type="submit"
-            kind="main"
-            busy={action.busy.value}
-            disabled={Object.keys(changes).length === 0}
-          >
-            {t().common.save}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={text.editTitle(person.studentId)}
+      submit={t().common.save}
+      busy={action.busy.value}
+      disabled={Object.keys(changes).length === 0}
+      noValidate
+      onSubmit={() => void save()}
+      onClose={onClose}
+    >
+      {inputs.map(([f, label, hint, most]) => (
+        <Field
+          key={f}
+          label={label}
+          hint={hint}
+          fault={action.problem.value?.errors.find((e) => e.pointer.endsWith(f))?.detail}
+        >
+          {(a) => (
+            <input
+              {...a}
+              inputMode={f === 'email' ? 'email' : 'text'}
+              maxLength={most}
+              value={fields.value[f]}
+              onInput={(e) => (fields.value = { ...fields.value, [f]: e.currentTarget.value })}
+            />
+          )}
+        </Field>
+      ))}
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }
 
@@ -133,73 +122,67 @@ export function EditRole({ person, onClose, onDone }: EditProps): JSX.Element {
   }
 
   return (
-    <Dialog title={text.roleTitle(person.name)} onClose={onClose}>
+    <FormDialog
+      title={text.roleTitle(person.name)}
+      submit={t().common.save}
+      busy={action.busy.value}
+      disabled={own}
+      onSubmit={() => void save()}
+      onClose={onClose}
+    >
       {own && <p class="banner">{t().errors.OWN_ROLE}</p>}
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void save()
-        }}
-      >
+      <fieldset>
+        <legend>{text.role}</legend>
+        {roles.map((r) => (
+          <label class="choice" key={r}>
+            <input type="radio" name={name} checked={role.value === r} onChange={() => (role.value = r)} />
+            <span>
+              {t().common.role[r]}
+              <br />
+              <small>{text.roleMeaning[r]}</small>
+            </span>
+          </label>
+        ))}
+      </fieldset>
+      {limited && (
         <fieldset>
-          <legend>{text.role}</legend>
-          {roles.map((r) => (
-            <label class="choice" key={r}>
-              <input type="radio" name={name} checked={role.value === r} onChange={() => (role.value = r)} />
-              <span>
-                {t().common.role[r]}
-                <br />
-                <small>{text.roleMeaning[r]}</small>
-              </span>
-            </label>
-          ))}
+          <legend>{text.branches}</legend>
+          <label class="choice">
+            <input
+              type="checkbox"
+              checked={everywhere.value}
+              onChange={(e) => (everywhere.value = e.currentTarget.checked)}
+            />
+            {text.allBranches}
+          </label>
+          {!everywhere.value &&
+            branches.value.map((b) => (
+              <label class="choice" key={b.code}>
+                <input
+                  type="checkbox"
+                  checked={chosen.value.has(b.code)}
+                  onChange={() => {
+                    const next = new Set(chosen.value)
+                    if (!next.delete(b.code)) next.add(b.code)
+                    chosen.value = next
+                  }}
+                />
+                {b.name}
+              </label>
+            ))}
         </fieldset>
-        {limited && (
-          <fieldset>
-            <legend>{text.branches}</legend>
-            <label class="choice">
-              <input
-                type="checkbox"
-                checked={everywhere.value}
-                onChange={(e) => (everywhere.value = e.currentTarget.checked)}
-              />
-              {text.allBranches}
-            </label>
-            {!everywhere.value &&
-              branches.value.map((b) => (
-                <label class="choice" key={b.code}>
-                  <input
-                    type="checkbox"
-                    checked={chosen.value.has(b.code)}
-                    onChange={() => {
-                      const next = new Set(chosen.value)
-                      if (!next.delete(b.code)) next.add(b.code)
-                      chosen.value = next
-                    }}
-                  />
-                  {b.name}
-                </label>
-              ))}
-          </fieldset>
-        )}
-        <p>
-          <small>{text.roleHint}</small>
+      )}
+      <p>
+        <small>{text.roleHint}</small>
+      </p>
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      {fault.value !== '' && (
+        <p class="fault" role="alert">
+          {fault.value}
         </p>
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        {fault.value !== '' && (
-          <p class="fault" role="alert">
-            {fault.value}
-          </p>
-        )}
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value} disabled={own}>
-            {t().common.save}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+      )}
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }
 

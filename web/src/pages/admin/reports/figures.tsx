@@ -2,7 +2,7 @@ import type { JSX } from 'preact'
 import { ts } from '../../../i18n/text.ts'
 import { addDays, number, weekdayName } from '../../../i18n/time.ts'
 import { Bars, Figure, Lines, type Table } from '../../../ui/chart.tsx'
-import { dateText } from '../parts.tsx'
+import { dateText, WeekdayHeads } from '../parts.tsx'
 import { figuresOf, share, sum, type Figures, type UsageQuery, type UsageRow } from './usage.ts'
 
 interface FigureProps {
@@ -197,11 +197,7 @@ export function HourFigure({ rows, query }: FigureProps): JSX.Element {
         <thead>
           <tr>
             <th scope="col">{text.hour}</th>
-            {weekdays.map((d) => (
-              <th key={d} scope="col">
-                <abbr title={weekdayName(d)}>{weekdayName(d, 'short')}</abbr>
-              </th>
-            ))}
+            <WeekdayHeads weekdays={weekdays} />
           </tr>
         </thead>
         <tbody>

@@ -3,8 +3,8 @@ import { useId } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { Problem } from '../../../api/problem.ts'
 import { t, ts } from '../../../i18n/text.ts'
-import { Button, useAction } from '../../../ui/action.tsx'
-import { Dialog } from '../../../ui/dialog.tsx'
+import { useAction } from '../../../ui/action.tsx'
+import { FormDialog } from '../../../ui/form-dialog.tsx'
 import { Field } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
@@ -62,94 +62,83 @@ export function AddDialog({ areas, onDone, onClose }: AddDialogProps): JSX.Eleme
   }
 
   return (
-    <Dialog title={text.addTitle} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void add()
-        }}
-      >
-        <Field label={text.area} hint={text.areaHint}>
+    <FormDialog
+      title={text.addTitle}
+      submit={text.addButton(Math.max(1, count))}
+      busy={action.busy.value}
+      onSubmit={() => void add()}
+      onClose={onClose}
+    >
+      <Field label={text.area} hint={text.areaHint}>
+        {(a) => (
+          <input
+            {...a}
+            required
+            maxLength={100}
+            list={list}
+            value={area.value}
+            onInput={(e) => (area.value = e.currentTarget.value)}
+          />
+        )}
+      </Field>
+      <datalist id={list}>
+        {areas.map((name) => (
+          <option key={name} value={name} />
+        ))}
+      </datalist>
+      <div class="form-pair">
+        <Field label={text.firstLabel} hint={text.firstLabelHint}>
           {(a) => (
             <input
               {...a}
               required
               maxLength={100}
-              list={list}
-              value={area.value}
-              onInput={(e) => (area.value = e.currentTarget.value)}
+              value={first.value}
+              onInput={(e) => (first.value = e.currentTarget.value)}
             />
           )}
         </Field>
-        <datalist id={list}>
-          {areas.map((name) => (
-            <option key={name} value={name} />
-          ))}
-        </datalist>
-        <div class="form-pair">
-          <Field label={text.firstLabel} hint={text.firstLabelHint}>
-            {(a) => (
-              <input
-                {...a}
-                required
-                maxLength={100}
-                value={first.value}
-                onInput={(e) => (first.value = e.currentTarget.value)}
-              />
-            )}
-          </Field>
-          <Field label={text.number}>
-            {(a) => (
-              <input
-                {...a}
-                type="number"
-                required
-                min={1}
-                max={1000}
-                value={n.value}
-                onInput={(e) => (n.value = e.currentTarget.valueAsNumber)}
-              />
-            )}
-          </Field>
-        </div>
-        {first.value.trim() !== '' && count > 0 && (
-          <p aria-live="polite">{text.will(labels.length, labels[0] ?? '', labels.at(-1) ?? '')}</p>
-        )}
-        <Amenities has={has.value} onChange={(next) => (has.value = next)} />
-        <Field label={text.desk} hint={text.deskHint} optional>
+        <Field label={text.number}>
           {(a) => (
             <input
               {...a}
-              maxLength={50}
-              value={desk.value}
-              onInput={(e) => (desk.value = e.currentTarget.value)}
+              type="number"
+              required
+              min={1}
+              max={1000}
+              value={n.value}
+              onInput={(e) => (n.value = e.currentTarget.valueAsNumber)}
             />
           )}
         </Field>
-        <label class="choice">
+      </div>
+      {first.value.trim() !== '' && count > 0 && (
+        <p aria-live="polite">{text.will(labels.length, labels[0] ?? '', labels.at(-1) ?? '')}</p>
+      )}
+      <Amenities has={has.value} onChange={(next) => (has.value = next)} />
+      <Field label={text.desk} hint={text.deskHint} optional>
+        {(a) => (
           <input
-            type="checkbox"
-            checked={out.value}
-            onChange={(e) => (out.value = e.currentTarget.checked)}
+            {...a}
+            maxLength={50}
+            value={desk.value}
+            onInput={(e) => (desk.value = e.currentTarget.value)}
           />
-          {text.outOfService}
-        </label>
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        {existing.value.length > 0 ? (
-          <div class="fault" role="alert">
-            <p>{text.exist(existing.value.slice(0, 20).join(', '))}</p>
-          </div>
-        ) : (
-          <Fault problem={action.problem.value} />
         )}
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>
-            {text.addButton(Math.max(1, count))}
-          </Button>
+      </Field>
+      <label class="choice">
+        <input type="checkbox" checked={out.value} onChange={(e) => (out.value = e.currentTarget.checked)} />
+        {text.outOfService}
+      </label>
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      {existing.value.length > 0 ? (
+        <div class="fault" role="alert">
+          <p>{text.exist(existing.value.slice(0, 20).join(', '))}</p>
         </div>
-      </form>
-    </Dialog>
+      ) : (
+        <Fault problem={action.problem.value} />
+      )}
+    </FormDialog>
   )
 }
 

@@ -3,8 +3,8 @@ import type { JSX } from 'preact'
 import { api, call } from '../../../api/client.ts'
 import { t, ts } from '../../../i18n/text.ts'
 import { number } from '../../../i18n/time.ts'
-import { Button, useAction } from '../../../ui/action.tsx'
-import { Dialog } from '../../../ui/dialog.tsx'
+import { useAction } from '../../../ui/action.tsx'
+import { FormDialog } from '../../../ui/form-dialog.tsx'
 import { Field, faultOf } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
@@ -111,53 +111,41 @@ function AreaDialog({ name, areas, onDone, onClose }: AreaDialogProps): JSX.Elem
   }
 
   return (
-    <Dialog title={text.editOne(name)} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void save()
-        }}
-      >
-        <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'newName')}>
-          {(a) => (
-            <input
-              {...a}
-              required
-              maxLength={100}
-              value={newName.value}
-              onInput={(e) => (newName.value = e.currentTarget.value)}
-            />
-          )}
-        </Field>
-        {merges && (
-          <p class="tag warn" role="status">
-            {text.merges(name, wanted)}
-          </p>
+    <FormDialog
+      title={text.editOne(name)}
+      submit={merges ? text.merge : t().common.save}
+      busy={action.busy.value}
+      onSubmit={() => void save()}
+      onClose={onClose}
+    >
+      <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'newName')}>
+        {(a) => (
+          <input
+            {...a}
+            required
+            maxLength={100}
+            value={newName.value}
+            onInput={(e) => (newName.value = e.currentTarget.value)}
+          />
         )}
-        <Field
-          label={text.floor}
-          hint={text.floorHint}
-          fault={faultOf(action.problem.value, 'floor')}
-          optional
-        >
-          {(a) => (
-            <input
-              {...a}
-              maxLength={50}
-              value={floor.value}
-              onInput={(e) => (floor.value = e.currentTarget.value)}
-            />
-          )}
-        </Field>
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>
-            {merges ? text.merge : t().common.save}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+      </Field>
+      {merges && (
+        <p class="tag warn" role="status">
+          {text.merges(name, wanted)}
+        </p>
+      )}
+      <Field label={text.floor} hint={text.floorHint} fault={faultOf(action.problem.value, 'floor')} optional>
+        {(a) => (
+          <input
+            {...a}
+            maxLength={50}
+            value={floor.value}
+            onInput={(e) => (floor.value = e.currentTarget.value)}
+          />
+        )}
+      </Field>
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }

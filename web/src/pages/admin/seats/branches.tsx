@@ -6,7 +6,7 @@ import { t, ts } from '../../../i18n/text.ts'
 import { number } from '../../../i18n/time.ts'
 import { setQuery } from '../../../router.tsx'
 import { Button, useAction } from '../../../ui/action.tsx'
-import { Dialog } from '../../../ui/dialog.tsx'
+import { FormDialog } from '../../../ui/form-dialog.tsx'
 import { Field, faultOf } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
@@ -105,68 +105,63 @@ function BranchDialog({
   }
 
   return (
-    <Dialog title={isNew ? text.add : text.editOne(branch.name)} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          if (!exists) void save()
-        }}
-      >
-        <Field label={text.name} fault={faultOf(action.problem.value, 'name')}>
-          {(a) => (
-            <input
-              {...a}
-              required
-              maxLength={200}
-              value={name.value}
-              onInput={(e) => (name.value = e.currentTarget.value)}
-            />
-          )}
-        </Field>
-        {isNew && (
-          <Field
-            label={text.code}
-            hint={text.codeHint}
-            fault={exists ? text.codeExists : faultOf(action.problem.value, 'code')}
-          >
-            {(a) => (
-              <input
-                {...a}
-                required
-                maxLength={32}
-                pattern="[a-z0-9\-]+"
-                autocapitalize="none"
-                value={code.value}
-                onInput={(e) => (code.value = e.currentTarget.value)}
-              />
-            )}
-          </Field>
+    <FormDialog
+      title={isNew ? text.add : text.editOne(branch.name)}
+      submit={t().common.save}
+      busy={action.busy.value}
+      onSubmit={() => {
+        if (!exists) void save()
+      }}
+      onClose={onClose}
+    >
+      <Field label={text.name} fault={faultOf(action.problem.value, 'name')}>
+        {(a) => (
+          <input
+            {...a}
+            required
+            maxLength={200}
+            value={name.value}
+            onInput={(e) => (name.value = e.currentTarget.value)}
+          />
         )}
-        <Field label={text.zone} hint={text.zoneHint} fault={faultOf(action.problem.value, 'timezone')}>
+      </Field>
+      {isNew && (
+        <Field
+          label={text.code}
+          hint={text.codeHint}
+          fault={exists ? text.codeExists : faultOf(action.problem.value, 'code')}
+        >
           {(a) => (
             <input
               {...a}
               required
-              list={list}
-              value={zone.value}
-              onInput={(e) => (zone.value = e.currentTarget.value)}
+              maxLength={32}
+              pattern="[a-z0-9\-]+"
+              autocapitalize="none"
+              value={code.value}
+              onInput={(e) => (code.value = e.currentTarget.value)}
             />
           )}
         </Field>
-        <datalist id={list}>
-          {Intl.supportedValuesOf('timeZone').map((z) => (
-            <option key={z} value={z} />
-          ))}
-        </datalist>
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>
-            {t().common.save}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+      )}
+      <Field label={text.zone} hint={text.zoneHint} fault={faultOf(action.problem.value, 'timezone')}>
+        {(a) => (
+          <input
+            {...a}
+            required
+            list={list}
+            value={zone.value}
+            onInput={(e) => (zone.value = e.currentTarget.value)}
+          />
+        )}
+      </Field>
+      <datalist id={list}>
+        {Intl.supportedValuesOf('timeZone').map((z) => (
+          <option key={z} value={z} />
+        ))}
+      </datalist>
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }

@@ -2,8 +2,8 @@ import { useSignal } from '@preact/signals'
 import { useId } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { t, ts } from '../../../i18n/text.ts'
-import { Button, useAction } from '../../../ui/action.tsx'
-import { Dialog } from '../../../ui/dialog.tsx'
+import { useAction } from '../../../ui/action.tsx'
+import { FormDialog } from '../../../ui/form-dialog.tsx'
 import { Field } from '../../../ui/field.tsx'
 import { ImpactDialog, ReasonField, type Change, type Impact } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
@@ -82,84 +82,74 @@ export function EditDialog({ rows, areas, onDone, onClose }: EditDialogProps): J
   if (confirming.value) return <OutOfService file={file} rows={rows} onDone={done} onClose={onClose} />
   const one = rows.length === 1 ? rows[0] : undefined
   return (
-    <Dialog
+    <FormDialog
       title={one === undefined ? text.editMany(rows.length) : text.editOne(one.label)}
+      submit={closes ? text.next : t().common.save}
+      busy={action.busy.value}
+      onSubmit={() => void save()}
       onClose={onClose}
     >
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void save()
-        }}
-      >
-        {one === undefined && (
-          <p>
-            <small>{text.manyHint}</small>
-          </p>
-        )}
-        <Field label={text.area} hint={text.areaHint}>
-          {(a) => (
-            <input
-              {...a}
-              required={area.value !== undefined}
-              maxLength={100}
-              list={list}
-              placeholder={area.value === undefined ? text.different : undefined}
-              value={area.value ?? ''}
-              onInput={(e) => (area.value = e.currentTarget.value)}
-            />
-          )}
-        </Field>
-        <datalist id={list}>
-          {areas.map((name) => (
-            <option key={name} value={name} />
-          ))}
-        </datalist>
-        <Field label={text.desk} hint={text.deskHint} optional>
-          {(a) => (
-            <input
-              {...a}
-              maxLength={50}
-              placeholder={desk.value === undefined ? text.different : undefined}
-              value={desk.value ?? ''}
-              onInput={(e) => (desk.value = e.currentTarget.value)}
-            />
-          )}
-        </Field>
-        <Amenities
-          has={has.value}
-          mixed={mixed.value}
-          onChange={(all, changed) => {
-            has.value = all
-            mixed.value = new Set([...mixed.value].filter((a) => a !== changed))
-          }}
-        />
-        <label class="choice">
+      {one === undefined && (
+        <p>
+          <small>{text.manyHint}</small>
+        </p>
+      )}
+      <Field label={text.area} hint={text.areaHint}>
+        {(a) => (
           <input
-            type="checkbox"
-            checked={out.value ?? false}
-            ref={(input) => {
-              if (input !== null) input.indeterminate = out.value === undefined
-            }}
-            onChange={(e) => (out.value = e.currentTarget.checked)}
+            {...a}
+            required={area.value !== undefined}
+            maxLength={100}
+            list={list}
+            placeholder={area.value === undefined ? text.different : undefined}
+            value={area.value ?? ''}
+            onInput={(e) => (area.value = e.currentTarget.value)}
           />
-          {text.outOfService}
-        </label>
-        {one !== undefined && (
-          <p>
-            <small>{text.labelStays}</small>
-          </p>
         )}
-        {!closes && <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />}
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value}>
-            {closes ? text.next : t().common.save}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+      </Field>
+      <datalist id={list}>
+        {areas.map((name) => (
+          <option key={name} value={name} />
+        ))}
+      </datalist>
+      <Field label={text.desk} hint={text.deskHint} optional>
+        {(a) => (
+          <input
+            {...a}
+            maxLength={50}
+            placeholder={desk.value === undefined ? text.different : undefined}
+            value={desk.value ?? ''}
+            onInput={(e) => (desk.value = e.currentTarget.value)}
+          />
+        )}
+      </Field>
+      <Amenities
+        has={has.value}
+        mixed={mixed.value}
+        onChange={(all, changed) => {
+          has.value = all
+          mixed.value = new Set([...mixed.value].filter((a) => a !== changed))
+        }}
+      />
+      <label class="choice">
+        <input
+          type="checkbox"
+          checked={out.value ?? false}
+          ref={(input) => {
+            if (input !== null) input.indeterminate = out.value === undefined
+          }}
+          onChange={(e) => (out.value = e.currentTarget.checked)}
+        />
+        {text.outOfService}
+      </label>
+      {one !== undefined && (
+        <p>
+          <small>{text.labelStays}</small>
+        </p>
+      )}
+      {!closes && <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />}
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }
 

@@ -2,10 +2,11 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../../api/client.ts'
-import { t, ts } from '../../../i18n/text.ts'
+import { ts } from '../../../i18n/text.ts'
 import { day } from '../../../i18n/time.ts'
 import { Button, useAction } from '../../../ui/action.tsx'
 import { Dialog } from '../../../ui/dialog.tsx'
+import { FormDialog } from '../../../ui/form-dialog.tsx'
 import { Field, faultOf } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
@@ -146,56 +147,50 @@ function CreateDialog({ branch: code, onCreated, onClose }: CreateDialogProps): 
     )
   }
   return (
-    <Dialog title={text.create} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void create()
-        }}
-      >
-        <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'name')}>
-          {(a) => (
-            <input
-              {...a}
-              required
-              maxLength={100}
-              value={name.value}
-              onInput={(e) => (name.value = e.currentTarget.value)}
-            />
-          )}
-        </Field>
-        <fieldset>
-          <legend>{text.may}</legend>
-          {scopes.map((s) => (
-            <label class="choice" key={s}>
-              <input
-                type="checkbox"
-                checked={chosen.value.includes(s)}
-                onChange={(e) => {
-                  const on = e.currentTarget.checked
-                  chosen.value = scopes.filter((x) => (x === s ? on : chosen.value.includes(x)))
-                }}
-              />
-              <span>{scopeName(s)}</span>
-            </label>
-          ))}
-        </fieldset>
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        {action.problem.value?.reason === 'KEY_EXISTS' ? (
-          <div class="fault" role="alert">
-            <p>{text.exists}</p>
-          </div>
-        ) : (
-          <Fault problem={action.problem.value} />
+    <FormDialog
+      title={text.create}
+      submit={text.create}
+      busy={action.busy.value}
+      disabled={chosen.value.length === 0}
+      onSubmit={() => void create()}
+      onClose={onClose}
+    >
+      <Field label={text.name} hint={text.nameHint} fault={faultOf(action.problem.value, 'name')}>
+        {(a) => (
+          <input
+            {...a}
+            required
+            maxLength={100}
+            value={name.value}
+            onInput={(e) => (name.value = e.currentTarget.value)}
+          />
         )}
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="main" busy={action.busy.value} disabled={chosen.value.length === 0}>
-            {text.create}
-          </Button>
+      </Field>
+      <fieldset>
+        <legend>{text.may}</legend>
+        {scopes.map((s) => (
+          <label class="choice" key={s}>
+            <input
+              type="checkbox"
+              checked={chosen.value.includes(s)}
+              onChange={(e) => {
+                const on = e.currentTarget.checked
+                chosen.value = scopes.filter((x) => (x === s ? on : chosen.value.includes(x)))
+              }}
+            />
+            <span>{scopeName(s)}</span>
+          </label>
+        ))}
+      </fieldset>
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      {action.problem.value?.reason === 'KEY_EXISTS' ? (
+        <div class="fault" role="alert">
+          <p>{text.exists}</p>
         </div>
-      </form>
-    </Dialog>
+      ) : (
+        <Fault problem={action.problem.value} />
+      )}
+    </FormDialog>
   )
 }
 
@@ -225,23 +220,17 @@ function RevokeDialog({
     onDone()
   }
   return (
-    <Dialog title={text.revokeOne(of.name)} onClose={onClose}>
-      <form
-        onSubmit={(e) => {
-          e.preventDefault()
-          void revoke()
-        }}
-      >
-        <p>{text.revokeText}</p>
-        <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
-        <Fault problem={action.problem.value} />
-        <div class="row end">
-          <Button onClick={onClose}>{t().common.cancel}</Button>
-          <Button type="submit" kind="danger" busy={action.busy.value}>
-            {text.revoke}
-          </Button>
-        </div>
-      </form>
-    </Dialog>
+    <FormDialog
+      title={text.revokeOne(of.name)}
+      submit={text.revoke}
+      kind="danger"
+      busy={action.busy.value}
+      onSubmit={() => void revoke()}
+      onClose={onClose}
+    >
+      <p>{text.revokeText}</p>
+      <ReasonField value={reason.value} onChange={(r) => (reason.value = r)} />
+      <Fault problem={action.problem.value} />
+    </FormDialog>
   )
 }
