@@ -114,9 +114,9 @@ func sendRandom(t *testing.T, s *system, users []student, selects func(name stri
 	}
 }
 
-// The test runs for fuzzTime. If it has then made fewer than minCalls calls, as on a busy machine, or
-// if every message of some method was invalid so far, it continues for at most maxExtraTime. It fails if it has made less than
-// half of minCalls.
+// The test runs for fuzzTime. It continues for at most maxExtraTime while it has made fewer than
+// minCalls calls, as on a busy machine, or while some method had only invalid messages. It fails if
+// it has made less than half of minCalls.
 const (
 	minCalls     = 2000
 	maxExtraTime = time.Minute
