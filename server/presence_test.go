@@ -171,11 +171,7 @@ func TestGuessedScansCauseNoQuery(t *testing.T) {
 		_, err := e.scan(t, e.shown(0))
 		done <- err
 	}()
-	storetest.Eventually(t, "the scan waits for the screens", func() bool {
-		return storetest.Value[bool](t, e.db, `SELECT EXISTS (
-			SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM screens%')`)
-	})
+	e.db.EventuallyLocked(t, "FROM screens")
 	e.db.Exec(t, `ROLLBACK`)
 	if err := <-done; err != nil {
 		t.Error(err)

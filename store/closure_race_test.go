@@ -170,11 +170,7 @@ func TestBookingDecidedBeforeClosureIsSwept(t *testing.T) {
 	b.closeBranch(t, 0, 240, 0) // the impact does not have the booking yet
 	swept := make(chan error, 1)
 	go func() { swept <- sweepAll(t.Context(), b.Store, 100) }()
-	storetest.Eventually(t, "the sweep waits for the seat", func() bool {
-		return storetest.Value[bool](t, b.db, `SELECT EXISTS (
-			SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM seats%')`)
-	})
+	b.db.EventuallyLocked(t, "FROM seats")
 	booking.exec(t, `COMMIT`)
 	if err := <-swept; err != nil {
 		t.Fatal(err)

@@ -199,11 +199,7 @@ func TestCodeIsJudgedAtItsArrival(t *testing.T) {
 		})
 		done <- err
 	}()
-	storetest.Eventually(t, "the check-in waits for the seat", func() bool {
-		return storetest.Value[bool](t, b.db, `SELECT EXISTS (
-			SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM seats%')`)
-	})
+	b.db.EventuallyLocked(t, "FROM seats")
 	waiting := storetest.Value[time.Time](t, b.db, `SELECT dlsms_now()`)
 	other.exec(t, `COMMIT`)
 	if err := <-done; err != nil {

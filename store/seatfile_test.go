@@ -466,10 +466,7 @@ func TestImportWaitsForBooking(t *testing.T) {
 		_, err := b.ImportSeats(t.Context(), byHost("import"), in)
 		imported <- err
 	}()
-	storetest.Eventually(t, "the import does not wait for the booking", func() bool {
-		return storetest.Value[int](t, b.db, `SELECT count(*)::int FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
-	})
+	b.db.EventuallyLocked(t, "seats")
 	w.exec(t, `COMMIT`)
 	wantErr(t, <-imported, library.ErrChangedSinceCheck)
 	b.db.WriteHistory(t)

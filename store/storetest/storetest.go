@@ -315,6 +315,19 @@ func Eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
+// EventuallyLocked waits until another session of this database waits for a lock in a statement that
+// contains the text. In a transaction, Postgres shows the activity of the first look again and again
+// until the snapshot of the statistics is cleared:
+// https://www.postgresql.org/docs/15/monitoring-stats.html#MONITORING-STATS-VIEWS
+func (db *DB) EventuallyLocked(t testing.TB, statement string) {
+	t.Helper()
+	Eventually(t, fmt.Sprintf("a statement with %q waits for a lock", statement), func() bool {
+		db.Exec(t, `SELECT pg_stat_clear_snapshot()`)
+		return Value[bool](t, db, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND strpos(query, $1) > 0)`, statement)
+	})
+}
+
 // Value returns the only value that a query finds.
 func Value[T any](t testing.TB, db *DB, sql string, args ...any) T {
 	t.Helper()
