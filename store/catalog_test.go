@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/dlsms/dlsms/library"
 	"github.com/dlsms/dlsms/store"
 	"github.com/dlsms/dlsms/store/storetest"
 )
@@ -108,13 +109,19 @@ func TestCatalogChanges(t *testing.T) {
 	}
 	w := b.writers(t, 1).sessions[0]
 	w.exec(t, `BEGIN`)
-	w.exec(t, `UPDATE seats SET label = 'C-1' WHERE label = 'B-1'`)
+	w.exec(t, `UPDATE seats SET label = 'C-1', area = 'Hall', amenities = '{2}', out_of_service = true,
+		x_cm = 10, y_cm = 20, angle = 90, desk = 'Table 3' WHERE label = 'B-1'`)
 	b.reserve(t, 0, 2, 0, 60)
 	if c := f.changes(t); c.CatalogChanged || len(c.Events) != 1 {
 		t.Errorf("before the commit: %+v", c)
 	}
 	w.exec(t, `COMMIT`)
-	if !f.changes(t).CatalogChanged || f.changes(t).CatalogChanged {
+	c := f.changes(t)
+	if !c.CatalogChanged || f.changes(t).CatalogChanged {
 		t.Error("a change that was in progress during the last read was not reported exactly once")
 	}
+	wantEqual(t, "the changed seats", c.Catalog.Seats, []library.Seat{{
+		ID: b.seats[0], BranchID: b.home(t), Area: "Hall", Label: "C-1", Amenities: []int16{2}, OutOfService: true,
+		SeatPlace: library.SeatPlace{XCm: new(int32(10)), YCm: new(int32(20)), Angle: new(int32(90)), Desk: "Table 3"},
+	}})
 }
