@@ -73,14 +73,15 @@ func (r *replica) connect(context.Context) error {
 	}
 	r.traces.TraceRedis(r.redis)
 	observeStore(r.metrics, r.store)
-	wakeups := &server.Wakeups{}
-	wake := r.connectFeed(wakeups)
+	wakeups, arrivals := &server.Wakeups{}, &server.Arrivals{}
+	wake := r.connectFeed(wakeups, arrivals)
 
 	r.server, err = server.New(server.Config{
 		Store:        r.store,
 		Services:     s.Services.api,
 		Seats:        r.seats,
 		Wakeups:      wakeups,
+		Arrivals:     arrivals,
 		Wake:         wake,
 		MaxStaleness: s.MaxStaleness,
 		Redis:        r.redis,
@@ -128,7 +129,7 @@ func (r *replica) connect(context.Context) error {
 
 // connectFeed creates the feed and the subscribers that the services of the process need. It
 // returns a function that makes the feed refresh at once, or nil if the process needs no feed.
-func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
+func (r *replica) connectFeed(wakeups *server.Wakeups, arrivals *server.Arrivals) (wake func()) {
 	s := r.settings
 	if !s.Services.feed() {
 		return nil
@@ -145,6 +146,14 @@ func (r *replica) connectFeed(wakeups *server.Wakeups) (wake func()) {
 	}
 	if s.Services.serve(server.NotifyService) {
 		r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
+	}
+	if s.Services.serve(server.DeskService) {
+		r.feed.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) {
+			if d.World != nil {
+				arrivals.Restart()
+			}
+			arrivals.Notify(d.Events)
+		}})
 	}
 	if s.Services.worker {
 		r.worker = worker.New(r.store, worker.Config{

@@ -22,7 +22,7 @@ func (s services) serve(name server.Service) bool { return slices.Contains(s.api
 
 // feed reports whether a part of the process follows the change log.
 func (s services) feed() bool {
-	return s.worker || s.readModel() || s.serve(server.NotifyService)
+	return s.worker || s.readModel() || s.serve(server.NotifyService) || s.serve(server.DeskService)
 }
 
 // readModel reports whether a part of the process reads seats from memory.

@@ -48,6 +48,8 @@ type Reservation struct {
 	// from before there were proofs. Screen is the name of the screen whose code was used, or empty.
 	Proof  Proof
 	Screen string
+	// EndedByLibrary reports that staff or a closure cancelled the reservation, or checked the user out.
+	EndedByLibrary bool
 }
 
 // Booking is a user's request for a seat and a window.

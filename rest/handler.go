@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/proto"
 
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
 	"github.com/dlsms/dlsms/server"
@@ -95,15 +96,25 @@ func NewHandler(c Config) (*Handler, error) {
 	}{
 		"/v1/auth/export":                 {dlsmsv1.AuthService_ExportMyData_FullMethodName, h.serveMyData},
 		"/v1/seats":                       {dlsmsv1.SeatService_GetSeats_FullMethodName, h.serveSeats},
-		"/v1/seats:watch":                 {dlsmsv1.SeatService_WatchSeats_FullMethodName, h.serveWatch},
 		"/v1/admin/seats:export":          {dlsmsv1.AdminService_ExportSeats_FullMethodName, h.serveExport},
 		"/v1/admin/labels":                {dlsmsv1.AdminService_MakeLabels_FullMethodName, h.serveLabels},
-		"/v1/screen:watch":                {dlsmsv1.ScreenService_WatchScreen_FullMethodName, h.serveScreen},
 		"/v1/reports/reservations:export": {dlsmsv1.ReportService_ExportReservations_FullMethodName, h.serveReservations},
 		"/v1/notifications:subscribe":     {dlsmsv1.NotifyService_Subscribe_FullMethodName, h.serveSubscribe},
 	} {
 		if c.Calls.Serves(route.method) {
 			h.own[path] = route.serve
+		}
+	}
+	for path, stream := range map[string]struct {
+		method  string
+		request proto.Message
+	}{
+		"/v1/seats:watch":         {dlsmsv1.SeatService_WatchSeats_FullMethodName, &dlsmsv1.WatchSeatsRequest{}},
+		"/v1/screen:watch":        {dlsmsv1.ScreenService_WatchScreen_FullMethodName, &dlsmsv1.WatchScreenRequest{}},
+		"/v1/desk/arrivals:watch": {dlsmsv1.DeskService_WatchArrivals_FullMethodName, &dlsmsv1.WatchArrivalsRequest{}},
+	} {
+		if c.Calls.Serves(stream.method) {
+			h.own[path] = h.stream(stream.method, stream.request)
 		}
 	}
 	if c.Calls.Serves(dlsmsv1.AuthService_VerifyToken_FullMethodName) {

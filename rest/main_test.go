@@ -48,14 +48,18 @@ func start(t testing.TB, change func(*server.Config, *Config)) *testReplica {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	wakeups := &server.Wakeups{}
+	wakeups, arrivals := &server.Wakeups{}, &server.Arrivals{}
 	config := server.Config{
-		Store: db.Open(t, library.DefaultPolicy()), Wakeups: wakeups, MaxStaleness: time.Minute, Log: log,
+		Store: db.Open(t, library.DefaultPolicy()), Wakeups: wakeups, Arrivals: arrivals,
+		MaxStaleness: time.Minute, Log: log,
 		Keys: ring, TokenTTL: time.Hour, BcryptCost: 4, DBConns: 16, DrainTimeout: within, Now: time.Now,
 	}
 	changes := feed.New(config.Store, feed.Options{MaxStaleness: time.Minute})
 	config.Seats, config.Wake = availability.New(changes, availability.Options{PastTolerance: time.Minute}), changes.Wake
-	changes.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
+	changes.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) {
+		wakeups.Notify(d.Events)
+		arrivals.Notify(d.Events)
+	}})
 	settings := Config{Log: log}
 	if change != nil {
 		change(&config, &settings)

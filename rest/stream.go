@@ -25,24 +25,17 @@ const (
 	writeTimeout = 80 * time.Second
 )
 
-func (h *Handler) serveWatch(w http.ResponseWriter, r *http.Request) {
-	const method = dlsmsv1.SeatService_WatchSeats_FullMethodName
-	req := &dlsmsv1.WatchSeatsRequest{}
-	if err := parseQuery(r, req); err != nil {
-		h.refuse(w, r, method, err)
-		return
+// stream returns a handler that answers with a stream. The query has the fields of the request, which
+// is of the type of like.
+func (h *Handler) stream(method string, like proto.Message) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		req := like.ProtoReflect().New().Interface()
+		if err := parseQuery(r, req); err != nil {
+			h.refuse(w, r, method, err)
+			return
+		}
+		h.serveStream(w, r, method, req)
 	}
-	h.serveStream(w, r, method, req)
-}
-
-func (h *Handler) serveScreen(w http.ResponseWriter, r *http.Request) {
-	const method = dlsmsv1.ScreenService_WatchScreen_FullMethodName
-	req := &dlsmsv1.WatchScreenRequest{}
-	if err := parseQuery(r, req); err != nil {
-		h.refuse(w, r, method, err)
-		return
-	}
-	h.serveStream(w, r, method, req)
 }
 
 func (h *Handler) serveSubscribe(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,7 @@ func reservationProto(r library.Reservation) *dlsmsv1.Reservation {
 		CheckIn:         checkInRuleProto(r.CheckInRule),
 		Proof:           enumValue[dlsmsv1.Proof]("PROOF_"+string(r.Proof), dlsmsv1.Proof_value),
 		Screen:          r.Screen,
+		EndedByLibrary:  r.EndedByLibrary,
 	}
 }
 

@@ -26,8 +26,9 @@ const longestBookFor = 7 * 24 * time.Hour
 type deskService struct {
 	dlsmsv1.UnsafeDeskServiceServer
 
-	store *store.Store
-	hints *Hints
+	store    *store.Store
+	hints    *Hints
+	arrivals *Arrivals
 }
 
 // deskOrder returns the order of a call of DeskService, whose reason is required. action is the name

@@ -83,9 +83,9 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 		t.Fatal(err)
 	}
 	s := &testServer{log: &testLog{}, clock: &testClock{}}
-	wakeups := &Wakeups{}
+	wakeups, arrivals := &Wakeups{}, &Arrivals{}
 	s.config = Config{
-		Store: db.Open(t, library.DefaultPolicy()), Wakeups: wakeups, MaxStaleness: time.Minute,
+		Store: db.Open(t, library.DefaultPolicy()), Wakeups: wakeups, Arrivals: arrivals, MaxStaleness: time.Minute,
 		Log:     slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: prometheus.NewRegistry(),
 		Keys:    ring, TokenTTL: 24 * time.Hour, BcryptCost: 4,
@@ -96,7 +96,10 @@ func prepare(t testing.TB, db *storetest.DB, change func(*Config), replace func(
 	}
 	changes := feed.New(s.config.Store, feed.Options{MaxStaleness: time.Minute})
 	s.config.Seats = availability.New(changes, availability.Options{PastTolerance: time.Minute})
-	changes.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) { wakeups.Notify(d.Events) }})
+	changes.Subscribe(feed.Subscriber{OnEvents: func(d feed.Delta) {
+		wakeups.Notify(d.Events)
+		arrivals.Notify(d.Events)
+	}})
 	if change != nil {
 		change(&s.config)
 	}

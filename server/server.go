@@ -40,6 +40,7 @@ type Config struct {
 	Services []Service
 	Seats    *availability.Model // nil: the services seat and screen are not served
 	Wakeups  *Wakeups            // nil: the notify service is not served
+	Arrivals *Arrivals           // nil: the desk service is not served
 	// Wake is called when a hint says that the change log has grown; nil: it is not called.
 	Wake func()
 	// MaxStaleness is the greatest age of the read model (Seats) at which it still answers while
@@ -245,7 +246,7 @@ func newServices(c Config, s *Server, passwords *identity.Passwords) services {
 			reading: make(chan struct{}, backgroundReads(c.DBConns)),
 		},
 		admin:  &adminService{store: c.Store, hints: s.hints, codes: c.Codes},
-		desk:   &deskService{store: c.Store, hints: s.hints},
+		desk:   &deskService{store: c.Store, hints: s.hints, arrivals: c.Arrivals},
 		screen: &screenService{store: c.Store, seats: c.Seats, codes: c.Codes},
 		report: &reportService{store: c.Store},
 	}

@@ -50,6 +50,7 @@ func (s *Store) CancelFor(
 		if r, err = t.reservation(ctx, r.UserID, id); err != nil {
 			return err
 		}
+		r.EndedByLibrary = true // its event is not written yet
 		changed, freed = true, []int64{r.UserID}
 		if err := t.tryOffer(ctx, now, r.SeatID); err != nil {
 			return err

@@ -36,6 +36,12 @@ func TestCancelFor(t *testing.T) {
 			if err != nil || got.Status != want.status || changed != (want.event != "") {
 				t.Fatalf("%s, %v, %v", got.Status, changed, err)
 			}
+			wantEqual(t, "ended by the library", got.EndedByLibrary, changed)
+			read, err := b.Reservation(t.Context(), r.UserID, r.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantEqual(t, "the reservation as it is read later", read, got)
 			if !changed {
 				wantEqual(t, "rows", b.everything(t), before)
 				return

@@ -226,7 +226,7 @@ func (s *Store) CheckOutFor(ctx context.Context, order library.Order, id int64) 
 		if err != nil {
 			return err
 		}
-		r.Status, r.EndedAt = library.Completed, &now
+		r.Status, r.EndedAt, r.EndedByLibrary = library.Completed, &now, true
 		freed = []int64{r.UserID}
 		if err := t.tryOffer(ctx, now, r.SeatID); err != nil {
 			return err
@@ -317,15 +317,35 @@ const (
 			SELECT COALESCE($3::date, (dlsms_now() AT TIME ZONE b.timezone)::date) AS day) d
 		WHERE b.library_id = $1 AND b.code = $2`
 
+	selectArrival = `
+		SELECT r.id, ` + reservationState + `, ` + endedByLibrary + `, u.student_id, u.name
+		FROM reservations r ` + atSeat + ` JOIN users u ON u.library_id = r.library_id AND u.id = r.user_id
+		WHERE s.library_id = $1 AND s.branch_id = $2 `
+
 	// selectArrivals reads the reservations of each seat of the branch that start on the day, with
 	// the index reservations_seat.
-	selectArrivals = `
-		SELECT r.id, ` + reservationState + `, u.student_id, u.name
-		FROM reservations r ` + atSeat + ` JOIN users u ON u.library_id = r.library_id AND u.id = r.user_id
-		WHERE s.library_id = $1 AND s.branch_id = $2 AND lower(r.during) >= $3 AND lower(r.during) < $4
-			AND r.status NOT IN ('HELD', 'CANCELLED') AND (lower(r.during), r.id) > ($5, $6::bigint)
+	selectArrivals = selectArrival + `
+		AND lower(r.during) >= $3 AND lower(r.during) < $4 AND r.status NOT IN ('HELD', 'CANCELLED') AND (lower(r.during), r.id) > ($5, $6::bigint)
 		ORDER BY lower(r.during), r.id LIMIT $7`
+
+	selectChangedArrivals = selectArrival + `
+		AND r.id = ANY ($3::bigint[]) AND r.status <> 'HELD' ORDER BY lower(r.during), r.id`
 )
+
+// arrivalDay returns a branch in the scope of the actor, and the start and the end of a date in its
+// time zone. day is midnight UTC of the date; zero stands for today.
+func (t *staffTx) arrivalDay(
+	ctx context.Context, code string, day time.Time,
+) (branch int64, from, until time.Time, err error) {
+	err = t.QueryRow(ctx, selectDay, t.s.lib, code, orNil(day)).Scan(&branch, &from, &until)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = library.BranchNotFound(code)
+	}
+	if err == nil {
+		err = t.includesCode(branch, code)
+	}
+	return branch, from, until, err
+}
 
 // Arrivals returns at most limit reservations that start in a branch on a date of its time zone, in
 // the order of their start, after the cursor. It leaves out offers and cancelled reservations. day
@@ -335,20 +355,41 @@ func (s *Store) Arrivals(
 	ctx context.Context, actor library.Actor, code string, day time.Time, after ReservationCursor, limit int,
 ) (list []library.AffectedReservation, err error) {
 	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
-		var branch int64
-		var from, until time.Time
-		err := t.QueryRow(ctx, selectDay, s.lib, code, orNil(day)).Scan(&branch, &from, &until)
-		if errors.Is(err, pgx.ErrNoRows) {
-			err = library.BranchNotFound(code)
-		}
-		if err == nil {
-			err = t.includesCode(branch, code)
-		}
+		branch, from, until, err := t.arrivalDay(ctx, code, day)
 		if err != nil {
 			return err
 		}
 		list, err = rowsOf(ctx, t, pgx.RowToStructByName[library.AffectedReservation],
 			selectArrivals, s.lib, branch, from, until, after.StartTime, after.ID, limit)
+		return err
+	})
+	return list, err
+}
+
+// ArrivalDay returns the start and the end of a date in the time zone of a branch. day is as in
+// Arrivals, and so are the errors.
+func (s *Store) ArrivalDay(
+	ctx context.Context, actor library.Actor, code string, day time.Time,
+) (from, until time.Time, err error) {
+	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) (err error) {
+		_, from, until, err = t.arrivalDay(ctx, code, day)
+		return err
+	})
+	return from, until, err
+}
+
+// ChangedArrivals returns those of the reservations with the given ids that are in a branch, in the
+// order of their start: also cancelled ones, but no offers. Its errors are those of Arrivals.
+func (s *Store) ChangedArrivals(
+	ctx context.Context, actor library.Actor, code string, ids []int64,
+) (list []library.AffectedReservation, err error) {
+	err = s.readAsStaff(ctx, actor, func(ctx context.Context, t *staffTx) error {
+		branch, _, _, err := t.arrivalDay(ctx, code, time.Time{})
+		if err != nil {
+			return err
+		}
+		list, err = rowsOf(ctx, t, pgx.RowToStructByName[library.AffectedReservation],
+			selectChangedArrivals, s.lib, branch, ids)
 		return err
 	})
 	return list, err

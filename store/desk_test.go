@@ -106,6 +106,12 @@ func TestDeskActsInScopeOnly(t *testing.T) {
 			tc.want) {
 			t.Errorf("%s, Arrivals: %v, want %v", name, err, tc.want)
 		}
+		if _, _, err := b.ArrivalDay(t.Context(), actor, "branch-0", time.Time{}); !errors.Is(err, tc.want) {
+			t.Errorf("%s, ArrivalDay: %v, want %v", name, err, tc.want)
+		}
+		if _, err := b.ChangedArrivals(t.Context(), actor, "branch-0", []int64{r.ID}); !errors.Is(err, tc.want) {
+			t.Errorf("%s, ChangedArrivals: %v, want %v", name, err, tc.want)
+		}
 		wantEqual(t, name+": rows", b.everything(t), before)
 		if _, err := b.Cancel(t.Context(), b.users[0], r.ID); err != nil {
 			t.Fatal(err)
@@ -575,10 +581,11 @@ func TestArrivalsOfADay(t *testing.T) {
 		b.reserve(t, 0, 0, 10*60+59, 11*60+20).ID,
 	}
 	tomorrow := b.reserve(t, 1, 0, 11*60+20, 11*60+40).ID
-	if _, err := b.Cancel(t.Context(), b.users[1], b.reserve(t, 1, 3, 120, 180).ID); err != nil {
+	cancelled := b.reserve(t, 1, 3, 120, 180).ID
+	if _, err := b.Cancel(t.Context(), b.users[1], cancelled); err != nil {
 		t.Fatal(err)
 	}
-	b.offered(t, 3, 4, 240, 300) // a hold is no arrival
+	held := b.offered(t, 3, 4, 240, 300).ReservationID // a hold is no arrival
 	list := func(day time.Time, limit int) (ids []int64) {
 		t.Helper()
 		var after store.ReservationCursor
@@ -603,7 +610,28 @@ func TestArrivalsOfADay(t *testing.T) {
 	wantEqual(t, "today, in pages", list(time.Time{}, 1), want)
 	wantEqual(t, "today by its date", list(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC), 3), want)
 	wantEqual(t, "tomorrow", list(time.Date(2026, 3, 3, 0, 0, 0, 0, time.UTC), 3), []int64{tomorrow})
-	_, err := b.Arrivals(t.Context(), library.Host, "none", time.Time{}, store.ReservationCursor{}, 1)
+
+	from, until, err := b.ArrivalDay(t.Context(), library.Host, "branch-0", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "the day", []time.Duration{from.Sub(noon), until.Sub(noon)}, []time.Duration{-13 * time.Hour, 11 * time.Hour})
+	changed, err := b.ChangedArrivals(t.Context(), library.Host, "branch-0", append(want[1:3:3], held, cancelled))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []int64
+	for _, r := range changed {
+		ids = append(ids, r.ID)
+	}
+	wantEqual(t, "changed", ids, append(want[1:3:3], cancelled))
+	b.db.Exec(t, `INSERT INTO branches (library_id, code, name, timezone) VALUES (1, 'other', 'Other', 'UTC')`)
+	changed, err = b.ChangedArrivals(t.Context(), library.Host, "other", want)
+	if err != nil || len(changed) > 0 {
+		t.Errorf("of another branch: %v, %v", changed, err)
+	}
+
+	_, err = b.Arrivals(t.Context(), library.Host, "none", time.Time{}, store.ReservationCursor{}, 1)
 	wantRefusal(t, err, library.BranchNotFound("none"))
 }
 

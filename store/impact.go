@@ -75,7 +75,7 @@ const (
 		FROM affected r JOIN branches b ON b.library_id = @library AND b.id = @branch GROUP BY day ORDER BY day`
 
 	listAffected = selectAffected + `
-		SELECT r.id, ` + reservationState + `, u.student_id, u.name
+		SELECT r.id, ` + reservationState + `, false AS ended_by_library, u.student_id, u.name
 		FROM affected r ` + atSeat + ` JOIN users u ON u.library_id = r.library_id AND u.id = r.user_id
 		ORDER BY lower(r.during), r.id LIMIT @most`
 

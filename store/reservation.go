@@ -27,20 +27,29 @@ const reservationState = `
 	COALESCE((
 		SELECT c.name FROM screens c WHERE c.library_id = r.library_id AND c.id = r.screen_id), '') AS screen`
 
+// endedByLibrary is the column of a Reservation that follows from the events of the row r of
+// reservations. Only a reservation that has ended reads them.
+const endedByLibrary = `
+	r.status IN ('CANCELLED', 'COMPLETED') AND EXISTS (
+		SELECT FROM reservation_events o WHERE o.library_id = r.library_id AND o.reservation_id = r.id
+			AND o.status = r.status AND o.by_library) AS ended_by_library`
+
 // atSeat joins the seat and branch of r.
 const atSeat = `
 	JOIN seats s ON s.library_id = r.library_id AND s.id = r.seat_id
 	JOIN branches b ON b.library_id = s.library_id AND b.id = s.branch_id`
 
 const (
-	selectReservation = `SELECT r.id, ` + reservationState + ` FROM reservations r ` + atSeat + ` WHERE r.library_id = $1 `
+	selectReservation = `SELECT r.id, ` + reservationState + `, ` + endedByLibrary + `
+		FROM reservations r ` + atSeat + ` WHERE r.library_id = $1 `
 
 	selectOwnReservation = selectReservation + `AND r.id = $2 AND r.user_id = $3`
 
 	// selectFirstAnswer reads a reservation as it was right after a transition. This state is the
 	// answer to a repeated call.
 	selectFirstAnswer = `
-		SELECT r.reservation_id AS id, ` + reservationState + ` FROM reservation_events r ` + atSeat + `
+		SELECT r.reservation_id AS id, ` + reservationState + `, false AS ended_by_library
+		FROM reservation_events r ` + atSeat + `
 		WHERE r.library_id = $1 AND r.reservation_id = $2 AND r.kind = $3 ORDER BY r.version LIMIT 1`
 )
 

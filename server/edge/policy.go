@@ -139,6 +139,7 @@ var policy = map[string]rule{
 	dlsmsv1.DeskService_FindUsers_FullMethodName:       {access: staff, class: read, quota: perUser},
 	dlsmsv1.DeskService_GetUserOverview_FullMethodName: {access: staff, class: read, quota: perUser},
 	dlsmsv1.DeskService_ListArrivals_FullMethodName:    {access: staff, class: read, quota: perUser},
+	dlsmsv1.DeskService_WatchArrivals_FullMethodName:   {access: staff, quota: perUser},
 	dlsmsv1.DeskService_BookFor_FullMethodName:         {access: staff, class: book, quota: perUser},
 	dlsmsv1.DeskService_CancelFor_FullMethodName:       {access: staff, class: book, quota: perUser},
 	dlsmsv1.DeskService_CheckInFor_FullMethodName:      {access: staff, class: book, quota: perUser},

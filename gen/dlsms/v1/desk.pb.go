@@ -517,6 +517,249 @@ func (x *ListArrivalsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// WatchArrivalsRequest is the request of WatchArrivals.
+type WatchArrivalsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required. Code of the branch.
+	Branch string `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Optional. The day, as "YYYY-MM-DD", in the time zone of the branch. Empty: the day of the call.
+	Day           string `protobuf:"bytes,2,opt,name=day,proto3" json:"day,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchArrivalsRequest) Reset() {
+	*x = WatchArrivalsRequest{}
+	mi := &file_dlsms_v1_desk_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchArrivalsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchArrivalsRequest) ProtoMessage() {}
+
+func (x *WatchArrivalsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_desk_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchArrivalsRequest.ProtoReflect.Descriptor instead.
+func (*WatchArrivalsRequest) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WatchArrivalsRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *WatchArrivalsRequest) GetDay() string {
+	if x != nil {
+		return x.Day
+	}
+	return ""
+}
+
+// WatchArrivalsResponse is one message of a watch.
+type WatchArrivalsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*WatchArrivalsResponse_Started
+	//	*WatchArrivalsResponse_Change
+	//	*WatchArrivalsResponse_Heartbeat
+	Event         isWatchArrivalsResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchArrivalsResponse) Reset() {
+	*x = WatchArrivalsResponse{}
+	mi := &file_dlsms_v1_desk_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchArrivalsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchArrivalsResponse) ProtoMessage() {}
+
+func (x *WatchArrivalsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_desk_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchArrivalsResponse.ProtoReflect.Descriptor instead.
+func (*WatchArrivalsResponse) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WatchArrivalsResponse) GetEvent() isWatchArrivalsResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchArrivalsResponse) GetStarted() *ArrivalsStarted {
+	if x != nil {
+		if x, ok := x.Event.(*WatchArrivalsResponse_Started); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
+func (x *WatchArrivalsResponse) GetChange() *ArrivalsChange {
+	if x != nil {
+		if x, ok := x.Event.(*WatchArrivalsResponse_Change); ok {
+			return x.Change
+		}
+	}
+	return nil
+}
+
+func (x *WatchArrivalsResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Event.(*WatchArrivalsResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isWatchArrivalsResponse_Event interface {
+	isWatchArrivalsResponse_Event()
+}
+
+type WatchArrivalsResponse_Started struct {
+	// The watch begins, or begins again: the client must read the list.
+	Started *ArrivalsStarted `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
+}
+
+type WatchArrivalsResponse_Change struct {
+	// Some reservations have changed.
+	Change *ArrivalsChange `protobuf:"bytes,2,opt,name=change,proto3,oneof"`
+}
+
+type WatchArrivalsResponse_Heartbeat struct {
+	// Sent after 25 seconds without another message.
+	Heartbeat *Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*WatchArrivalsResponse_Started) isWatchArrivalsResponse_Event() {}
+
+func (*WatchArrivalsResponse_Change) isWatchArrivalsResponse_Event() {}
+
+func (*WatchArrivalsResponse_Heartbeat) isWatchArrivalsResponse_Event() {}
+
+// ArrivalsStarted says that the client must read the list with ListArrivals.
+type ArrivalsStarted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrivalsStarted) Reset() {
+	*x = ArrivalsStarted{}
+	mi := &file_dlsms_v1_desk_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrivalsStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrivalsStarted) ProtoMessage() {}
+
+func (x *ArrivalsStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_desk_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrivalsStarted.ProtoReflect.Descriptor instead.
+func (*ArrivalsStarted) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{9}
+}
+
+// ArrivalsChange has reservations that have changed.
+type ArrivalsChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The reservations as they are now, 1 to 500, sorted by start. One with the status CANCELLED is no
+	// longer in the list. Each of the others replaces the one with its id, or is new.
+	Reservations  []*AffectedReservation `protobuf:"bytes,1,rep,name=reservations,proto3" json:"reservations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrivalsChange) Reset() {
+	*x = ArrivalsChange{}
+	mi := &file_dlsms_v1_desk_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrivalsChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrivalsChange) ProtoMessage() {}
+
+func (x *ArrivalsChange) ProtoReflect() protoreflect.Message {
+	mi := &file_dlsms_v1_desk_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrivalsChange.ProtoReflect.Descriptor instead.
+func (*ArrivalsChange) Descriptor() ([]byte, []int) {
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ArrivalsChange) GetReservations() []*AffectedReservation {
+	if x != nil {
+		return x.Reservations
+	}
+	return nil
+}
+
 // BookForRequest is the request of BookFor.
 type BookForRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -540,7 +783,7 @@ type BookForRequest struct {
 
 func (x *BookForRequest) Reset() {
 	*x = BookForRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[7]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -552,7 +795,7 @@ func (x *BookForRequest) String() string {
 func (*BookForRequest) ProtoMessage() {}
 
 func (x *BookForRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[7]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -565,7 +808,7 @@ func (x *BookForRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BookForRequest.ProtoReflect.Descriptor instead.
 func (*BookForRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{7}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BookForRequest) GetUserId() int64 {
@@ -628,7 +871,7 @@ type BookForResponse struct {
 
 func (x *BookForResponse) Reset() {
 	*x = BookForResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[8]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +883,7 @@ func (x *BookForResponse) String() string {
 func (*BookForResponse) ProtoMessage() {}
 
 func (x *BookForResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[8]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +896,7 @@ func (x *BookForResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BookForResponse.ProtoReflect.Descriptor instead.
 func (*BookForResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{8}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BookForResponse) GetReservation() *Reservation {
@@ -678,7 +921,7 @@ type CancelForRequest struct {
 
 func (x *CancelForRequest) Reset() {
 	*x = CancelForRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[9]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +933,7 @@ func (x *CancelForRequest) String() string {
 func (*CancelForRequest) ProtoMessage() {}
 
 func (x *CancelForRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[9]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +946,7 @@ func (x *CancelForRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelForRequest.ProtoReflect.Descriptor instead.
 func (*CancelForRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{9}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelForRequest) GetReservationId() int64 {
@@ -738,7 +981,7 @@ type CancelForResponse struct {
 
 func (x *CancelForResponse) Reset() {
 	*x = CancelForResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[10]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +993,7 @@ func (x *CancelForResponse) String() string {
 func (*CancelForResponse) ProtoMessage() {}
 
 func (x *CancelForResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[10]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +1006,7 @@ func (x *CancelForResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelForResponse.ProtoReflect.Descriptor instead.
 func (*CancelForResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{10}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CancelForResponse) GetReservation() *Reservation {
@@ -788,7 +1031,7 @@ type CheckInForRequest struct {
 
 func (x *CheckInForRequest) Reset() {
 	*x = CheckInForRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[11]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +1043,7 @@ func (x *CheckInForRequest) String() string {
 func (*CheckInForRequest) ProtoMessage() {}
 
 func (x *CheckInForRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[11]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +1056,7 @@ func (x *CheckInForRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInForRequest.ProtoReflect.Descriptor instead.
 func (*CheckInForRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{11}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CheckInForRequest) GetReservationId() int64 {
@@ -848,7 +1091,7 @@ type CheckInForResponse struct {
 
 func (x *CheckInForResponse) Reset() {
 	*x = CheckInForResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[12]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1103,7 @@ func (x *CheckInForResponse) String() string {
 func (*CheckInForResponse) ProtoMessage() {}
 
 func (x *CheckInForResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[12]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1116,7 @@ func (x *CheckInForResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInForResponse.ProtoReflect.Descriptor instead.
 func (*CheckInForResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{12}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckInForResponse) GetReservation() *Reservation {
@@ -898,7 +1141,7 @@ type CheckOutForRequest struct {
 
 func (x *CheckOutForRequest) Reset() {
 	*x = CheckOutForRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[13]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +1153,7 @@ func (x *CheckOutForRequest) String() string {
 func (*CheckOutForRequest) ProtoMessage() {}
 
 func (x *CheckOutForRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[13]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1166,7 @@ func (x *CheckOutForRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutForRequest.ProtoReflect.Descriptor instead.
 func (*CheckOutForRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{13}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckOutForRequest) GetReservationId() int64 {
@@ -958,7 +1201,7 @@ type CheckOutForResponse struct {
 
 func (x *CheckOutForResponse) Reset() {
 	*x = CheckOutForResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[14]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1213,7 @@ func (x *CheckOutForResponse) String() string {
 func (*CheckOutForResponse) ProtoMessage() {}
 
 func (x *CheckOutForResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[14]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1226,7 @@ func (x *CheckOutForResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckOutForResponse.ProtoReflect.Descriptor instead.
 func (*CheckOutForResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{14}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CheckOutForResponse) GetReservation() *Reservation {
@@ -1014,7 +1257,7 @@ type ForgiveStrikesRequest struct {
 
 func (x *ForgiveStrikesRequest) Reset() {
 	*x = ForgiveStrikesRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[15]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1269,7 @@ func (x *ForgiveStrikesRequest) String() string {
 func (*ForgiveStrikesRequest) ProtoMessage() {}
 
 func (x *ForgiveStrikesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[15]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1282,7 @@ func (x *ForgiveStrikesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgiveStrikesRequest.ProtoReflect.Descriptor instead.
 func (*ForgiveStrikesRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{15}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ForgiveStrikesRequest) GetStrikeId() int64 {
@@ -1097,7 +1340,7 @@ type ForgiveStrikesResponse struct {
 
 func (x *ForgiveStrikesResponse) Reset() {
 	*x = ForgiveStrikesResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[16]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1352,7 @@ func (x *ForgiveStrikesResponse) String() string {
 func (*ForgiveStrikesResponse) ProtoMessage() {}
 
 func (x *ForgiveStrikesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[16]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1365,7 @@ func (x *ForgiveStrikesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgiveStrikesResponse.ProtoReflect.Descriptor instead.
 func (*ForgiveStrikesResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{16}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ForgiveStrikesResponse) GetForgiven() int32 {
@@ -1157,7 +1400,7 @@ type SetSuspensionRequest struct {
 
 func (x *SetSuspensionRequest) Reset() {
 	*x = SetSuspensionRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[17]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1412,7 @@ func (x *SetSuspensionRequest) String() string {
 func (*SetSuspensionRequest) ProtoMessage() {}
 
 func (x *SetSuspensionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[17]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1425,7 @@ func (x *SetSuspensionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSuspensionRequest.ProtoReflect.Descriptor instead.
 func (*SetSuspensionRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{17}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetSuspensionRequest) GetUserId() int64 {
@@ -1224,7 +1467,7 @@ type SetSuspensionResponse struct {
 
 func (x *SetSuspensionResponse) Reset() {
 	*x = SetSuspensionResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[18]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1479,7 @@ func (x *SetSuspensionResponse) String() string {
 func (*SetSuspensionResponse) ProtoMessage() {}
 
 func (x *SetSuspensionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[18]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1492,7 @@ func (x *SetSuspensionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSuspensionResponse.ProtoReflect.Descriptor instead.
 func (*SetSuspensionResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{18}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetSuspensionResponse) GetUser() *Person {
@@ -1274,7 +1517,7 @@ type RecordArrivalRequest struct {
 
 func (x *RecordArrivalRequest) Reset() {
 	*x = RecordArrivalRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[19]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1529,7 @@ func (x *RecordArrivalRequest) String() string {
 func (*RecordArrivalRequest) ProtoMessage() {}
 
 func (x *RecordArrivalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[19]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1542,7 @@ func (x *RecordArrivalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordArrivalRequest.ProtoReflect.Descriptor instead.
 func (*RecordArrivalRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{19}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RecordArrivalRequest) GetCard() string {
@@ -1335,7 +1578,7 @@ type RecordArrivalResponse struct {
 
 func (x *RecordArrivalResponse) Reset() {
 	*x = RecordArrivalResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[20]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1590,7 @@ func (x *RecordArrivalResponse) String() string {
 func (*RecordArrivalResponse) ProtoMessage() {}
 
 func (x *RecordArrivalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[20]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1603,7 @@ func (x *RecordArrivalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordArrivalResponse.ProtoReflect.Descriptor instead.
 func (*RecordArrivalResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{20}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RecordArrivalResponse) GetReservations() []*Reservation {
@@ -1385,7 +1628,7 @@ type CloseUserRequest struct {
 
 func (x *CloseUserRequest) Reset() {
 	*x = CloseUserRequest{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[21]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1640,7 @@ func (x *CloseUserRequest) String() string {
 func (*CloseUserRequest) ProtoMessage() {}
 
 func (x *CloseUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[21]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1653,7 @@ func (x *CloseUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseUserRequest.ProtoReflect.Descriptor instead.
 func (*CloseUserRequest) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{21}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CloseUserRequest) GetUserId() int64 {
@@ -1447,7 +1690,7 @@ type CloseUserResponse struct {
 
 func (x *CloseUserResponse) Reset() {
 	*x = CloseUserResponse{}
-	mi := &file_dlsms_v1_desk_proto_msgTypes[22]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1702,7 @@ func (x *CloseUserResponse) String() string {
 func (*CloseUserResponse) ProtoMessage() {}
 
 func (x *CloseUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dlsms_v1_desk_proto_msgTypes[22]
+	mi := &file_dlsms_v1_desk_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1715,7 @@ func (x *CloseUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseUserResponse.ProtoReflect.Descriptor instead.
 func (*CloseUserResponse) Descriptor() ([]byte, []int) {
-	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{22}
+	return file_dlsms_v1_desk_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CloseUserResponse) GetReservations() int32 {
@@ -1493,7 +1736,7 @@ var File_dlsms_v1_desk_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"\n" +
-	"\x13dlsms/v1/desk.proto\x12\bdlsms.v1\x1a\x14dlsms/v1/admin.proto\x1a\x13dlsms/v1/auth.proto\x1a\x15dlsms/v1/notify.proto\x1a\x1adlsms/v1/reservation.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x02\n" +
+	"\x13dlsms/v1/desk.proto\x12\bdlsms.v1\x1a\x14dlsms/v1/admin.proto\x1a\x13dlsms/v1/auth.proto\x1a\x15dlsms/v1/notify.proto\x1a\x1adlsms/v1/reservation.proto\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\x02\n" +
 	"\x06Person\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x1d\n" +
 	"\n" +
@@ -1529,7 +1772,18 @@ const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"\x81\x01\n" +
 	"\x14ListArrivalsResponse\x12A\n" +
 	"\freservations\x18\x01 \x03(\v2\x1d.dlsms.v1.AffectedReservationR\freservations\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x90\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n" +
+	"\x14WatchArrivalsRequest\x12\x16\n" +
+	"\x06branch\x18\x01 \x01(\tR\x06branch\x12\x10\n" +
+	"\x03day\x18\x02 \x01(\tR\x03day\"\xc0\x01\n" +
+	"\x15WatchArrivalsResponse\x125\n" +
+	"\astarted\x18\x01 \x01(\v2\x19.dlsms.v1.ArrivalsStartedH\x00R\astarted\x122\n" +
+	"\x06change\x18\x02 \x01(\v2\x18.dlsms.v1.ArrivalsChangeH\x00R\x06change\x123\n" +
+	"\theartbeat\x18\x03 \x01(\v2\x13.dlsms.v1.HeartbeatH\x00R\theartbeatB\a\n" +
+	"\x05event\"\x11\n" +
+	"\x0fArrivalsStarted\"S\n" +
+	"\x0eArrivalsChange\x12A\n" +
+	"\freservations\x18\x01 \x03(\v2\x1d.dlsms.v1.AffectedReservationR\freservations\"\x90\x02\n" +
 	"\x0eBookForRequest\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\x03R\x06userId\x12\x17\n" +
 	"\aseat_id\x18\x02 \x01(\x03R\x06seatId\x129\n" +
@@ -1591,11 +1845,12 @@ const file_dlsms_v1_desk_proto_rawDesc = "" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"Q\n" +
 	"\x11CloseUserResponse\x12\"\n" +
 	"\freservations\x18\x01 \x01(\x05R\freservations\x12\x18\n" +
-	"\aentries\x18\x02 \x01(\x05R\aentries2\xd4\x06\n" +
+	"\aentries\x18\x02 \x01(\x05R\aentries2\xa8\a\n" +
 	"\vDeskService\x12D\n" +
 	"\tFindUsers\x12\x1a.dlsms.v1.FindUsersRequest\x1a\x1b.dlsms.v1.FindUsersResponse\x12V\n" +
 	"\x0fGetUserOverview\x12 .dlsms.v1.GetUserOverviewRequest\x1a!.dlsms.v1.GetUserOverviewResponse\x12M\n" +
-	"\fListArrivals\x12\x1d.dlsms.v1.ListArrivalsRequest\x1a\x1e.dlsms.v1.ListArrivalsResponse\x12>\n" +
+	"\fListArrivals\x12\x1d.dlsms.v1.ListArrivalsRequest\x1a\x1e.dlsms.v1.ListArrivalsResponse\x12R\n" +
+	"\rWatchArrivals\x12\x1e.dlsms.v1.WatchArrivalsRequest\x1a\x1f.dlsms.v1.WatchArrivalsResponse0\x01\x12>\n" +
 	"\aBookFor\x12\x18.dlsms.v1.BookForRequest\x1a\x19.dlsms.v1.BookForResponse\x12D\n" +
 	"\tCancelFor\x12\x1a.dlsms.v1.CancelForRequest\x1a\x1b.dlsms.v1.CancelForResponse\x12G\n" +
 	"\n" +
@@ -1618,7 +1873,7 @@ func file_dlsms_v1_desk_proto_rawDescGZIP() []byte {
 	return file_dlsms_v1_desk_proto_rawDescData
 }
 
-var file_dlsms_v1_desk_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_dlsms_v1_desk_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_dlsms_v1_desk_proto_goTypes = []any{
 	(*Person)(nil),                  // 0: dlsms.v1.Person
 	(*FindUsersRequest)(nil),        // 1: dlsms.v1.FindUsersRequest
@@ -1627,77 +1882,88 @@ var file_dlsms_v1_desk_proto_goTypes = []any{
 	(*GetUserOverviewResponse)(nil), // 4: dlsms.v1.GetUserOverviewResponse
 	(*ListArrivalsRequest)(nil),     // 5: dlsms.v1.ListArrivalsRequest
 	(*ListArrivalsResponse)(nil),    // 6: dlsms.v1.ListArrivalsResponse
-	(*BookForRequest)(nil),          // 7: dlsms.v1.BookForRequest
-	(*BookForResponse)(nil),         // 8: dlsms.v1.BookForResponse
-	(*CancelForRequest)(nil),        // 9: dlsms.v1.CancelForRequest
-	(*CancelForResponse)(nil),       // 10: dlsms.v1.CancelForResponse
-	(*CheckInForRequest)(nil),       // 11: dlsms.v1.CheckInForRequest
-	(*CheckInForResponse)(nil),      // 12: dlsms.v1.CheckInForResponse
-	(*CheckOutForRequest)(nil),      // 13: dlsms.v1.CheckOutForRequest
-	(*CheckOutForResponse)(nil),     // 14: dlsms.v1.CheckOutForResponse
-	(*ForgiveStrikesRequest)(nil),   // 15: dlsms.v1.ForgiveStrikesRequest
-	(*ForgiveStrikesResponse)(nil),  // 16: dlsms.v1.ForgiveStrikesResponse
-	(*SetSuspensionRequest)(nil),    // 17: dlsms.v1.SetSuspensionRequest
-	(*SetSuspensionResponse)(nil),   // 18: dlsms.v1.SetSuspensionResponse
-	(*RecordArrivalRequest)(nil),    // 19: dlsms.v1.RecordArrivalRequest
-	(*RecordArrivalResponse)(nil),   // 20: dlsms.v1.RecordArrivalResponse
-	(*CloseUserRequest)(nil),        // 21: dlsms.v1.CloseUserRequest
-	(*CloseUserResponse)(nil),       // 22: dlsms.v1.CloseUserResponse
-	(Role)(0),                       // 23: dlsms.v1.Role
-	(*timestamppb.Timestamp)(nil),   // 24: google.protobuf.Timestamp
-	(*Reservation)(nil),             // 25: dlsms.v1.Reservation
-	(*WaitlistEntry)(nil),           // 26: dlsms.v1.WaitlistEntry
-	(*Strike)(nil),                  // 27: dlsms.v1.Strike
-	(*AffectedReservation)(nil),     // 28: dlsms.v1.AffectedReservation
+	(*WatchArrivalsRequest)(nil),    // 7: dlsms.v1.WatchArrivalsRequest
+	(*WatchArrivalsResponse)(nil),   // 8: dlsms.v1.WatchArrivalsResponse
+	(*ArrivalsStarted)(nil),         // 9: dlsms.v1.ArrivalsStarted
+	(*ArrivalsChange)(nil),          // 10: dlsms.v1.ArrivalsChange
+	(*BookForRequest)(nil),          // 11: dlsms.v1.BookForRequest
+	(*BookForResponse)(nil),         // 12: dlsms.v1.BookForResponse
+	(*CancelForRequest)(nil),        // 13: dlsms.v1.CancelForRequest
+	(*CancelForResponse)(nil),       // 14: dlsms.v1.CancelForResponse
+	(*CheckInForRequest)(nil),       // 15: dlsms.v1.CheckInForRequest
+	(*CheckInForResponse)(nil),      // 16: dlsms.v1.CheckInForResponse
+	(*CheckOutForRequest)(nil),      // 17: dlsms.v1.CheckOutForRequest
+	(*CheckOutForResponse)(nil),     // 18: dlsms.v1.CheckOutForResponse
+	(*ForgiveStrikesRequest)(nil),   // 19: dlsms.v1.ForgiveStrikesRequest
+	(*ForgiveStrikesResponse)(nil),  // 20: dlsms.v1.ForgiveStrikesResponse
+	(*SetSuspensionRequest)(nil),    // 21: dlsms.v1.SetSuspensionRequest
+	(*SetSuspensionResponse)(nil),   // 22: dlsms.v1.SetSuspensionResponse
+	(*RecordArrivalRequest)(nil),    // 23: dlsms.v1.RecordArrivalRequest
+	(*RecordArrivalResponse)(nil),   // 24: dlsms.v1.RecordArrivalResponse
+	(*CloseUserRequest)(nil),        // 25: dlsms.v1.CloseUserRequest
+	(*CloseUserResponse)(nil),       // 26: dlsms.v1.CloseUserResponse
+	(Role)(0),                       // 27: dlsms.v1.Role
+	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
+	(*Reservation)(nil),             // 29: dlsms.v1.Reservation
+	(*WaitlistEntry)(nil),           // 30: dlsms.v1.WaitlistEntry
+	(*Strike)(nil),                  // 31: dlsms.v1.Strike
+	(*AffectedReservation)(nil),     // 32: dlsms.v1.AffectedReservation
+	(*Heartbeat)(nil),               // 33: dlsms.v1.Heartbeat
 }
 var file_dlsms_v1_desk_proto_depIdxs = []int32{
-	23, // 0: dlsms.v1.Person.role:type_name -> dlsms.v1.Role
-	24, // 1: dlsms.v1.Person.suspended_until:type_name -> google.protobuf.Timestamp
-	24, // 2: dlsms.v1.Person.closed_at:type_name -> google.protobuf.Timestamp
+	27, // 0: dlsms.v1.Person.role:type_name -> dlsms.v1.Role
+	28, // 1: dlsms.v1.Person.suspended_until:type_name -> google.protobuf.Timestamp
+	28, // 2: dlsms.v1.Person.closed_at:type_name -> google.protobuf.Timestamp
 	0,  // 3: dlsms.v1.FindUsersResponse.users:type_name -> dlsms.v1.Person
 	0,  // 4: dlsms.v1.GetUserOverviewResponse.user:type_name -> dlsms.v1.Person
-	25, // 5: dlsms.v1.GetUserOverviewResponse.reservations:type_name -> dlsms.v1.Reservation
-	26, // 6: dlsms.v1.GetUserOverviewResponse.entries:type_name -> dlsms.v1.WaitlistEntry
-	27, // 7: dlsms.v1.GetUserOverviewResponse.strikes:type_name -> dlsms.v1.Strike
-	28, // 8: dlsms.v1.ListArrivalsResponse.reservations:type_name -> dlsms.v1.AffectedReservation
-	24, // 9: dlsms.v1.BookForRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 10: dlsms.v1.BookForRequest.end_time:type_name -> google.protobuf.Timestamp
-	25, // 11: dlsms.v1.BookForResponse.reservation:type_name -> dlsms.v1.Reservation
-	25, // 12: dlsms.v1.CancelForResponse.reservation:type_name -> dlsms.v1.Reservation
-	25, // 13: dlsms.v1.CheckInForResponse.reservation:type_name -> dlsms.v1.Reservation
-	25, // 14: dlsms.v1.CheckOutForResponse.reservation:type_name -> dlsms.v1.Reservation
-	24, // 15: dlsms.v1.ForgiveStrikesRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 16: dlsms.v1.ForgiveStrikesRequest.end_time:type_name -> google.protobuf.Timestamp
-	24, // 17: dlsms.v1.SetSuspensionRequest.until:type_name -> google.protobuf.Timestamp
-	0,  // 18: dlsms.v1.SetSuspensionResponse.user:type_name -> dlsms.v1.Person
-	25, // 19: dlsms.v1.RecordArrivalResponse.reservations:type_name -> dlsms.v1.Reservation
-	1,  // 20: dlsms.v1.DeskService.FindUsers:input_type -> dlsms.v1.FindUsersRequest
-	3,  // 21: dlsms.v1.DeskService.GetUserOverview:input_type -> dlsms.v1.GetUserOverviewRequest
-	5,  // 22: dlsms.v1.DeskService.ListArrivals:input_type -> dlsms.v1.ListArrivalsRequest
-	7,  // 23: dlsms.v1.DeskService.BookFor:input_type -> dlsms.v1.BookForRequest
-	9,  // 24: dlsms.v1.DeskService.CancelFor:input_type -> dlsms.v1.CancelForRequest
-	11, // 25: dlsms.v1.DeskService.CheckInFor:input_type -> dlsms.v1.CheckInForRequest
-	13, // 26: dlsms.v1.DeskService.CheckOutFor:input_type -> dlsms.v1.CheckOutForRequest
-	15, // 27: dlsms.v1.DeskService.ForgiveStrikes:input_type -> dlsms.v1.ForgiveStrikesRequest
-	17, // 28: dlsms.v1.DeskService.SetSuspension:input_type -> dlsms.v1.SetSuspensionRequest
-	19, // 29: dlsms.v1.DeskService.RecordArrival:input_type -> dlsms.v1.RecordArrivalRequest
-	21, // 30: dlsms.v1.DeskService.CloseUser:input_type -> dlsms.v1.CloseUserRequest
-	2,  // 31: dlsms.v1.DeskService.FindUsers:output_type -> dlsms.v1.FindUsersResponse
-	4,  // 32: dlsms.v1.DeskService.GetUserOverview:output_type -> dlsms.v1.GetUserOverviewResponse
-	6,  // 33: dlsms.v1.DeskService.ListArrivals:output_type -> dlsms.v1.ListArrivalsResponse
-	8,  // 34: dlsms.v1.DeskService.BookFor:output_type -> dlsms.v1.BookForResponse
-	10, // 35: dlsms.v1.DeskService.CancelFor:output_type -> dlsms.v1.CancelForResponse
-	12, // 36: dlsms.v1.DeskService.CheckInFor:output_type -> dlsms.v1.CheckInForResponse
-	14, // 37: dlsms.v1.DeskService.CheckOutFor:output_type -> dlsms.v1.CheckOutForResponse
-	16, // 38: dlsms.v1.DeskService.ForgiveStrikes:output_type -> dlsms.v1.ForgiveStrikesResponse
-	18, // 39: dlsms.v1.DeskService.SetSuspension:output_type -> dlsms.v1.SetSuspensionResponse
-	20, // 40: dlsms.v1.DeskService.RecordArrival:output_type -> dlsms.v1.RecordArrivalResponse
-	22, // 41: dlsms.v1.DeskService.CloseUser:output_type -> dlsms.v1.CloseUserResponse
-	31, // [31:42] is the sub-list for method output_type
-	20, // [20:31] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	29, // 5: dlsms.v1.GetUserOverviewResponse.reservations:type_name -> dlsms.v1.Reservation
+	30, // 6: dlsms.v1.GetUserOverviewResponse.entries:type_name -> dlsms.v1.WaitlistEntry
+	31, // 7: dlsms.v1.GetUserOverviewResponse.strikes:type_name -> dlsms.v1.Strike
+	32, // 8: dlsms.v1.ListArrivalsResponse.reservations:type_name -> dlsms.v1.AffectedReservation
+	9,  // 9: dlsms.v1.WatchArrivalsResponse.started:type_name -> dlsms.v1.ArrivalsStarted
+	10, // 10: dlsms.v1.WatchArrivalsResponse.change:type_name -> dlsms.v1.ArrivalsChange
+	33, // 11: dlsms.v1.WatchArrivalsResponse.heartbeat:type_name -> dlsms.v1.Heartbeat
+	32, // 12: dlsms.v1.ArrivalsChange.reservations:type_name -> dlsms.v1.AffectedReservation
+	28, // 13: dlsms.v1.BookForRequest.start_time:type_name -> google.protobuf.Timestamp
+	28, // 14: dlsms.v1.BookForRequest.end_time:type_name -> google.protobuf.Timestamp
+	29, // 15: dlsms.v1.BookForResponse.reservation:type_name -> dlsms.v1.Reservation
+	29, // 16: dlsms.v1.CancelForResponse.reservation:type_name -> dlsms.v1.Reservation
+	29, // 17: dlsms.v1.CheckInForResponse.reservation:type_name -> dlsms.v1.Reservation
+	29, // 18: dlsms.v1.CheckOutForResponse.reservation:type_name -> dlsms.v1.Reservation
+	28, // 19: dlsms.v1.ForgiveStrikesRequest.start_time:type_name -> google.protobuf.Timestamp
+	28, // 20: dlsms.v1.ForgiveStrikesRequest.end_time:type_name -> google.protobuf.Timestamp
+	28, // 21: dlsms.v1.SetSuspensionRequest.until:type_name -> google.protobuf.Timestamp
+	0,  // 22: dlsms.v1.SetSuspensionResponse.user:type_name -> dlsms.v1.Person
+	29, // 23: dlsms.v1.RecordArrivalResponse.reservations:type_name -> dlsms.v1.Reservation
+	1,  // 24: dlsms.v1.DeskService.FindUsers:input_type -> dlsms.v1.FindUsersRequest
+	3,  // 25: dlsms.v1.DeskService.GetUserOverview:input_type -> dlsms.v1.GetUserOverviewRequest
+	5,  // 26: dlsms.v1.DeskService.ListArrivals:input_type -> dlsms.v1.ListArrivalsRequest
+	7,  // 27: dlsms.v1.DeskService.WatchArrivals:input_type -> dlsms.v1.WatchArrivalsRequest
+	11, // 28: dlsms.v1.DeskService.BookFor:input_type -> dlsms.v1.BookForRequest
+	13, // 29: dlsms.v1.DeskService.CancelFor:input_type -> dlsms.v1.CancelForRequest
+	15, // 30: dlsms.v1.DeskService.CheckInFor:input_type -> dlsms.v1.CheckInForRequest
+	17, // 31: dlsms.v1.DeskService.CheckOutFor:input_type -> dlsms.v1.CheckOutForRequest
+	19, // 32: dlsms.v1.DeskService.ForgiveStrikes:input_type -> dlsms.v1.ForgiveStrikesRequest
+	21, // 33: dlsms.v1.DeskService.SetSuspension:input_type -> dlsms.v1.SetSuspensionRequest
+	23, // 34: dlsms.v1.DeskService.RecordArrival:input_type -> dlsms.v1.RecordArrivalRequest
+	25, // 35: dlsms.v1.DeskService.CloseUser:input_type -> dlsms.v1.CloseUserRequest
+	2,  // 36: dlsms.v1.DeskService.FindUsers:output_type -> dlsms.v1.FindUsersResponse
+	4,  // 37: dlsms.v1.DeskService.GetUserOverview:output_type -> dlsms.v1.GetUserOverviewResponse
+	6,  // 38: dlsms.v1.DeskService.ListArrivals:output_type -> dlsms.v1.ListArrivalsResponse
+	8,  // 39: dlsms.v1.DeskService.WatchArrivals:output_type -> dlsms.v1.WatchArrivalsResponse
+	12, // 40: dlsms.v1.DeskService.BookFor:output_type -> dlsms.v1.BookForResponse
+	14, // 41: dlsms.v1.DeskService.CancelFor:output_type -> dlsms.v1.CancelForResponse
+	16, // 42: dlsms.v1.DeskService.CheckInFor:output_type -> dlsms.v1.CheckInForResponse
+	18, // 43: dlsms.v1.DeskService.CheckOutFor:output_type -> dlsms.v1.CheckOutForResponse
+	20, // 44: dlsms.v1.DeskService.ForgiveStrikes:output_type -> dlsms.v1.ForgiveStrikesResponse
+	22, // 45: dlsms.v1.DeskService.SetSuspension:output_type -> dlsms.v1.SetSuspensionResponse
+	24, // 46: dlsms.v1.DeskService.RecordArrival:output_type -> dlsms.v1.RecordArrivalResponse
+	26, // 47: dlsms.v1.DeskService.CloseUser:output_type -> dlsms.v1.CloseUserResponse
+	36, // [36:48] is the sub-list for method output_type
+	24, // [24:36] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_dlsms_v1_desk_proto_init() }
@@ -1709,13 +1975,19 @@ func file_dlsms_v1_desk_proto_init() {
 	file_dlsms_v1_auth_proto_init()
 	file_dlsms_v1_notify_proto_init()
 	file_dlsms_v1_reservation_proto_init()
+	file_dlsms_v1_seat_proto_init()
+	file_dlsms_v1_desk_proto_msgTypes[8].OneofWrappers = []any{
+		(*WatchArrivalsResponse_Started)(nil),
+		(*WatchArrivalsResponse_Change)(nil),
+		(*WatchArrivalsResponse_Heartbeat)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dlsms_v1_desk_proto_rawDesc), len(file_dlsms_v1_desk_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

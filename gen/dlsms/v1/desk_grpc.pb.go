@@ -22,6 +22,7 @@ const (
 	DeskService_FindUsers_FullMethodName       = "/dlsms.v1.DeskService/FindUsers"
 	DeskService_GetUserOverview_FullMethodName = "/dlsms.v1.DeskService/GetUserOverview"
 	DeskService_ListArrivals_FullMethodName    = "/dlsms.v1.DeskService/ListArrivals"
+	DeskService_WatchArrivals_FullMethodName   = "/dlsms.v1.DeskService/WatchArrivals"
 	DeskService_BookFor_FullMethodName         = "/dlsms.v1.DeskService/BookFor"
 	DeskService_CancelFor_FullMethodName       = "/dlsms.v1.DeskService/CancelFor"
 	DeskService_CheckInFor_FullMethodName      = "/dlsms.v1.DeskService/CheckInFor"
@@ -68,6 +69,14 @@ type DeskServiceClient interface {
 	// Errors:
 	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
 	ListArrivals(ctx context.Context, in *ListArrivalsRequest, opts ...grpc.CallOption) (*ListArrivalsResponse, error)
+	// WatchArrivals streams the changes of the list of ListArrivals, such as a check-in, a no-show or a
+	// new reservation. The first message is `started`: call ListArrivals after it, and then apply each
+	// `change` that has arrived since. The server sends `started` again if it cannot tell what has
+	// changed. If it cannot read the reservations, the stream ends, and the client calls again.
+	//
+	// Errors:
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	WatchArrivals(ctx context.Context, in *WatchArrivalsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchArrivalsResponse], error)
 	// BookFor reserves a seat for a user. The limits of policies and a suspension do not apply. The
 	// seat must be free, in service and open, and the user must have no other reservation in the
 	// window.
@@ -161,6 +170,25 @@ func (c *deskServiceClient) ListArrivals(ctx context.Context, in *ListArrivalsRe
 	}
 	return out, nil
 }
+
+func (c *deskServiceClient) WatchArrivals(ctx context.Context, in *WatchArrivalsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchArrivalsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DeskService_ServiceDesc.Streams[0], DeskService_WatchArrivals_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchArrivalsRequest, WatchArrivalsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DeskService_WatchArrivalsClient = grpc.ServerStreamingClient[WatchArrivalsResponse]
 
 func (c *deskServiceClient) BookFor(ctx context.Context, in *BookForRequest, opts ...grpc.CallOption) (*BookForResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -278,6 +306,14 @@ type DeskServiceServer interface {
 	// Errors:
 	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
 	ListArrivals(context.Context, *ListArrivalsRequest) (*ListArrivalsResponse, error)
+	// WatchArrivals streams the changes of the list of ListArrivals, such as a check-in, a no-show or a
+	// new reservation. The first message is `started`: call ListArrivals after it, and then apply each
+	// `change` that has arrived since. The server sends `started` again if it cannot tell what has
+	// changed. If it cannot read the reservations, the stream ends, and the client calls again.
+	//
+	// Errors:
+	//   - NOT_FOUND (BRANCH_NOT_FOUND): the branch does not exist.
+	WatchArrivals(*WatchArrivalsRequest, grpc.ServerStreamingServer[WatchArrivalsResponse]) error
 	// BookFor reserves a seat for a user. The limits of policies and a suspension do not apply. The
 	// seat must be free, in service and open, and the user must have no other reservation in the
 	// window.
@@ -350,6 +386,9 @@ func (UnimplementedDeskServiceServer) GetUserOverview(context.Context, *GetUserO
 }
 func (UnimplementedDeskServiceServer) ListArrivals(context.Context, *ListArrivalsRequest) (*ListArrivalsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListArrivals not implemented")
+}
+func (UnimplementedDeskServiceServer) WatchArrivals(*WatchArrivalsRequest, grpc.ServerStreamingServer[WatchArrivalsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchArrivals not implemented")
 }
 func (UnimplementedDeskServiceServer) BookFor(context.Context, *BookForRequest) (*BookForResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BookFor not implemented")
@@ -449,6 +488,17 @@ func _DeskService_ListArrivals_Handler(srv interface{}, ctx context.Context, dec
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _DeskService_WatchArrivals_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchArrivalsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(DeskServiceServer).WatchArrivals(m, &grpc.GenericServerStream[WatchArrivalsRequest, WatchArrivalsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DeskService_WatchArrivalsServer = grpc.ServerStreamingServer[WatchArrivalsResponse]
 
 func _DeskService_BookFor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(BookForRequest)
@@ -646,6 +696,12 @@ var DeskService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DeskService_CloseUser_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchArrivals",
+			Handler:       _DeskService_WatchArrivals_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "dlsms/v1/desk.proto",
 }

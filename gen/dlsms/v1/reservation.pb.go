@@ -318,9 +318,12 @@ type Reservation struct {
 	// The proof of the check-in.
 	Proof Proof `protobuf:"varint,13,opt,name=proof,proto3,enum=dlsms.v1.Proof" json:"proof,omitempty"`
 	// Name of the screen whose code was used. Empty: none.
-	Screen        string `protobuf:"bytes,14,opt,name=screen,proto3" json:"screen,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Screen string `protobuf:"bytes,14,opt,name=screen,proto3" json:"screen,omitempty"`
+	// Whether the library ended the reservation: staff or a closure cancelled it, or checked the user
+	// out. Only a CANCELLED or COMPLETED reservation has it.
+	EndedByLibrary bool `protobuf:"varint,15,opt,name=ended_by_library,json=endedByLibrary,proto3" json:"ended_by_library,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Reservation) Reset() {
@@ -449,6 +452,13 @@ func (x *Reservation) GetScreen() string {
 		return x.Screen
 	}
 	return ""
+}
+
+func (x *Reservation) GetEndedByLibrary() bool {
+	if x != nil {
+		return x.EndedByLibrary
+	}
+	return false
 }
 
 // CreateReservationRequest is the request of CreateReservation.
@@ -1787,7 +1797,7 @@ var File_dlsms_v1_reservation_proto protoreflect.FileDescriptor
 
 const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\n" +
-	"\x1adlsms/v1/reservation.proto\x12\bdlsms.v1\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x05\n" +
+	"\x1adlsms/v1/reservation.proto\x12\bdlsms.v1\x1a\x13dlsms/v1/seat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x05\n" +
 	"\vReservation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12%\n" +
 	"\x04seat\x18\x02 \x01(\v2\x11.dlsms.v1.SeatRefR\x04seat\x12\x17\n" +
@@ -1805,7 +1815,8 @@ const file_dlsms_v1_reservation_proto_rawDesc = "" +
 	"\bended_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x120\n" +
 	"\bcheck_in\x18\f \x01(\x0e2\x15.dlsms.v1.CheckInRuleR\acheckIn\x12%\n" +
 	"\x05proof\x18\r \x01(\x0e2\x0f.dlsms.v1.ProofR\x05proof\x12\x16\n" +
-	"\x06screen\x18\x0e \x01(\tR\x06screen\"\xe9\x01\n" +
+	"\x06screen\x18\x0e \x01(\tR\x06screen\x12(\n" +
+	"\x10ended_by_library\x18\x0f \x01(\bR\x0eendedByLibrary\"\xe9\x01\n" +
 	"\x18CreateReservationRequest\x12\x17\n" +
 	"\aseat_id\x18\x01 \x01(\x03R\x06seatId\x129\n" +
 	"\n" +

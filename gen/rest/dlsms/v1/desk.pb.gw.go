@@ -145,6 +145,34 @@ func local_request_DeskService_ListArrivals_0(ctx context.Context, marshaler run
 	return msg, metadata, err
 }
 
+var filter_DeskService_WatchArrivals_0 = &utilities.DoubleArray{Encoding: map[string]int{}, Base: []int(nil), Check: []int(nil)}
+
+func request_DeskService_WatchArrivals_0(ctx context.Context, marshaler runtime.Marshaler, client extDlsmsv1.DeskServiceClient, req *http.Request, pathParams map[string]string) (extDlsmsv1.DeskService_WatchArrivalsClient, runtime.ServerMetadata, error) {
+	var (
+		protoReq extDlsmsv1.WatchArrivalsRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_DeskService_WatchArrivals_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	stream, err := client.WatchArrivals(ctx, &protoReq)
+	if err != nil {
+		return nil, metadata, err
+	}
+	header, err := stream.Header()
+	if err != nil {
+		return nil, metadata, err
+	}
+	metadata.HeaderMD = header
+	return stream, metadata, nil
+}
+
 func request_DeskService_BookFor_0(ctx context.Context, marshaler runtime.Marshaler, client extDlsmsv1.DeskServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq extDlsmsv1.BookForRequest
@@ -517,6 +545,13 @@ func RegisterDeskServiceHandlerServer(ctx context.Context, mux *runtime.ServeMux
 		}
 		forward_DeskService_ListArrivals_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+
+	mux.Handle(http.MethodGet, pattern_DeskService_WatchArrivals_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		err := status.Error(codes.Unimplemented, "streaming calls are not yet supported in the in-process transport")
+		_, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+		return
+	})
 	mux.Handle(http.MethodPost, pattern_DeskService_BookFor_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -768,6 +803,23 @@ func RegisterDeskServiceHandlerClient(ctx context.Context, mux *runtime.ServeMux
 		}
 		forward_DeskService_ListArrivals_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_DeskService_WatchArrivals_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/dlsms.v1.DeskService/WatchArrivals", runtime.WithHTTPPathPattern("/v1/desk/arrivals:watch"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_DeskService_WatchArrivals_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_DeskService_WatchArrivals_0(annotatedContext, mux, outboundMarshaler, w, req, func() (proto.Message, error) { return resp.Recv() }, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_DeskService_BookFor_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -911,6 +963,7 @@ var (
 	pattern_DeskService_FindUsers_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "desk", "users"}, ""))
 	pattern_DeskService_GetUserOverview_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "desk", "users", "user_id"}, ""))
 	pattern_DeskService_ListArrivals_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "desk", "arrivals"}, ""))
+	pattern_DeskService_WatchArrivals_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "desk", "arrivals"}, "watch"))
 	pattern_DeskService_BookFor_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"v1", "desk", "reservations"}, ""))
 	pattern_DeskService_CancelFor_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "desk", "reservations", "reservation_id"}, "cancel"))
 	pattern_DeskService_CheckInFor_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "desk", "reservations", "reservation_id"}, "checkIn"))
@@ -925,6 +978,7 @@ var (
 	forward_DeskService_FindUsers_0       = runtime.ForwardResponseMessage
 	forward_DeskService_GetUserOverview_0 = runtime.ForwardResponseMessage
 	forward_DeskService_ListArrivals_0    = runtime.ForwardResponseMessage
+	forward_DeskService_WatchArrivals_0   = runtime.ForwardResponseStream
 	forward_DeskService_BookFor_0         = runtime.ForwardResponseMessage
 	forward_DeskService_CancelFor_0       = runtime.ForwardResponseMessage
 	forward_DeskService_CheckInFor_0      = runtime.ForwardResponseMessage
