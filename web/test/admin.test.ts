@@ -329,6 +329,37 @@ test('a text that is not shown yet is not lost without a question', async (b) =>
   await page.getByRole('heading', { name: 'Today', level: 1 }).waitFor()
 })
 
+for (const [name, open] of [
+  ['closures', 'Close a room, seats or the branch'],
+  ['policies', 'New policy'],
+] as const) {
+  test(`the form of new ${name} is not lost without a question`, async (b) => {
+    const branch = await newBranch({ seats: 1, areas: ['Hall'] })
+    const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN', [branch.code]) })
+    await section(page, name, branch)
+    const today = page.getByRole('link', { name: 'Today', exact: true })
+    const input =
+      name === 'closures'
+        ? page.getByRole('textbox', { name: 'English' })
+        : page.getByRole('textbox', { name: /^Group of users/ })
+    await page.getByRole('button', { name: open }).click()
+    await input.fill('A pipe has burst')
+    let questions = 0
+    page.on('dialog', (d) => {
+      questions++
+      void d.dismiss()
+    })
+    await today.click()
+    await until(async () => assert.equal(questions, 1))
+    assert.equal(await input.inputValue(), 'A pipe has burst')
+    await page.getByRole('button', { name: 'Cancel', exact: true }).click()
+    await input.waitFor({ state: 'detached' })
+    await today.click()
+    await page.getByRole('heading', { name: 'Today', level: 1 }).waitFor()
+    assert.equal(questions, 1)
+  })
+}
+
 test('a report has the numbers of the API', async (b) => {
   const page = await b.page({ as: await newStaff('ROLE_LIBRARIAN') })
   const days = { from: iso(-14), to: iso(-8) }

@@ -154,6 +154,9 @@ test('a coming reservation is cancelled by the user, and another one by a closur
   }
   await ok(staff.api.POST('/v1/admin/closures', { body }))
   await page.getByText('You have no reservation.').waitFor()
+  const ended = page.locator('.history li')
+  await ended.filter({ hasText: 'T-01' }).getByText('Cancelled', { exact: true }).waitFor()
+  await ended.filter({ hasText: 'T-02' }).getByText('Cancelled by the library', { exact: true }).waitFor()
 })
 
 test('a place in line becomes an offer, which is claimed or declined', async (b) => {

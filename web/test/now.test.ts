@@ -70,6 +70,44 @@ test('a visitor signs in at a seat, comes back to it, and books it with one tap'
   assert.equal(new URL(page.url()).searchParams.get('seat'), null)
 })
 
+test('a browser that refuses storage can sign in, book, choose and sign out', async (b) => {
+  const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 2 })])
+  const page = await b.page({
+    before: () =>
+      // So does a browser that blocks all cookies.
+      Object.defineProperty(globalThis, 'localStorage', {
+        get: () => {
+          throw new DOMException('Access is denied for this document.', 'SecurityError')
+        },
+      }),
+  })
+  await page.goto(`/?branch=${branch.code}`)
+  await page.getByRole('banner').getByRole('link', { name: 'Sign in' }).click()
+  await page.getByLabel('Student number').fill(student.studentId)
+  await page.getByLabel('Password', { exact: true }).fill(password)
+  await page.getByLabel('Stay signed in').check()
+  await page.getByRole('main').getByRole('button', { name: 'Sign in' }).click()
+  await row(page, id(branch)).click()
+  await sheet(page).getByRole('button', { name: bookButton }).click()
+  await sheet(page).getByRole('button', { name: 'Done' }).click()
+  await row(page, id(branch)).getByText('yours until').waitFor()
+  await page.getByRole('button', { name: 'Map' }).click()
+  await mark(page, id(branch)).waitFor()
+  await page.getByRole('banner').getByRole('link', { name: student.name }).click()
+  await page.getByRole('radio', { name: 'Dark' }).check()
+  await page.getByRole('button', { name: 'Sign out', exact: true }).click()
+  await page.getByRole('banner').getByRole('link', { name: 'Sign in' }).waitFor()
+})
+
+test('a first visit begins with the largest branch', async (b) => {
+  const branch = await newBranch({ seats: 1001 }) // other tests have at most 1,000
+  const page = await b.page()
+  await page.goto('/')
+  await until(async () =>
+    assert.equal(await page.getByLabel('Branch', { exact: true }).inputValue(), branch.code),
+  )
+})
+
 test('two users race for a seat: one books it, the other one gets the next seat with one tap', async (b) => {
   const [one, two, branch] = await Promise.all([
     newStudent(),

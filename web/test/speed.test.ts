@@ -80,6 +80,7 @@ test(
 )
 
 test('the first load is small', async (b) => {
+  const branch = await newBranch({ seats: 3 })
   const page = await b.page({ device: 'phone' })
   const session = await page.context().newCDPSession(page)
   await session.send('Network.enable')
@@ -90,7 +91,7 @@ test('the first load is small', async (b) => {
     const path = new URL(addresses.get(e.requestId) ?? url).pathname
     if (path === '/' || path.startsWith('/assets/')) sizes.set(path, e.encodedDataLength)
   })
-  await page.goto('/')
+  await page.goto(`/?branch=${branch.code}`)
   await page.locator('.seat-row').first().waitFor()
   const total = [...sizes.values()].reduce((sum, n) => sum + n, 0)
   console.log(`web: first load with headers: ${(total / 1000).toFixed(1)} KB in ${sizes.size} files`)

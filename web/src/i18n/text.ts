@@ -1,5 +1,6 @@
 import { signal } from '@preact/signals'
 import { read } from '../state/preferences.ts'
+import { writeStored } from '../state/storage.ts'
 import type { text as FirstText } from './en/index.ts'
 import type { text as LibraryText } from './en/library.ts'
 import type { text as OwnText } from './en/own.ts'
@@ -80,7 +81,7 @@ export async function loadText(part: Part): Promise<void> {
 /** chooseLanguage sets the language and keeps the choice on this device. */
 export async function chooseLanguage(l: Language): Promise<void> {
   await setLanguage(l)
-  localStorage.setItem('dlsms.language', l)
+  writeStored('dlsms.language', l)
 }
 
 function preferred(): Language {

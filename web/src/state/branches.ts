@@ -1,6 +1,7 @@
 import { computed, signal } from '@preact/signals'
 import { api, call, type Schema } from '../api/client.ts'
 import { observeServerTime } from './clock.ts'
+import { readStored, writeStored } from './storage.ts'
 
 export type Branch = Schema<'Branch'>
 
@@ -19,6 +20,11 @@ export function branchOf(code: string | undefined): Branch | undefined {
   return byCode.value.get(code ?? '')
 }
 
+/** largest returns the branch with the most seats, which a page shows first. */
+export function largest(all: readonly Branch[]): Branch | undefined {
+  return [...all].sort((a, b) => b.seatCount - a.seatCount)[0]
+}
+
 /** zoneOf returns the time zone of a branch, and that of the device while the branch is not known. */
 export function zoneOf(code: string | undefined): string {
   return branchOf(code)?.timezone ?? Intl.DateTimeFormat().resolvedOptions().timeZone
@@ -34,7 +40,7 @@ export function loadBranches(): Promise<void> {
       observeServerTime(answer.asOf)
       branches.value = answer.branches
       branchesFresh.value = true
-      localStorage.setItem(key, JSON.stringify(answer.branches))
+      writeStored(key, JSON.stringify(answer.branches))
     } finally {
       loading = undefined
     }
@@ -44,7 +50,7 @@ export function loadBranches(): Promise<void> {
 
 function stored(): readonly Branch[] {
   try {
-    const value: unknown = JSON.parse(localStorage.getItem(key) ?? '[]')
+    const value: unknown = JSON.parse(readStored(key) ?? '[]')
     return Array.isArray(value) ? (value as Branch[]) : []
   } catch {
     return []

@@ -2,6 +2,7 @@ import { signal } from '@preact/signals'
 import { api, call } from '../api/client.ts'
 import { asProblem, Problem } from '../api/problem.ts'
 import { loseCookie } from './session.ts'
+import { readStored, writeStored } from './storage.ts'
 
 /** Display is a screen of a branch, which this browser shows. */
 export interface Display {
@@ -26,7 +27,7 @@ export function displayKey(): string {
 
 /** rememberedScreen returns the name of the screen that this browser has shown last. */
 export function rememberedScreen(): string {
-  return localStorage.getItem(stored) ?? ''
+  return readStored(stored) ?? ''
 }
 
 /**
@@ -35,7 +36,7 @@ export function rememberedScreen(): string {
  */
 export async function resumeDisplay(left: AbortSignal): Promise<void> {
   if (display.value) return
-  if (localStorage.getItem(stored) === null) {
+  if (readStored(stored) === null) {
     display.value = null
     return
   }
@@ -69,7 +70,7 @@ export async function setUpDisplay(newKey: string, screen: string): Promise<void
     )
     if (!session.key) throw new Problem(401, 'TOKEN_INVALID', 'not a service key', {}, [], '')
     loseCookie()
-    localStorage.setItem(stored, screen)
+    writeStored(stored, screen)
   } catch (e) {
     // Without HTTPS there is no cookie. The display works until the page is closed.
     if (asProblem(e).status !== 400) throw e
@@ -82,7 +83,7 @@ export async function setUpDisplay(newKey: string, screen: string): Promise<void
 /** renameDisplay follows a screen that a librarian has renamed. */
 export function renameDisplay(screen: string): void {
   if (!display.value || display.value.screen === '' || display.value.screen === screen) return
-  if (display.value.kept) localStorage.setItem(stored, screen)
+  if (display.value.kept) writeStored(stored, screen)
   display.value = { ...display.value, screen }
 }
 

@@ -4,6 +4,7 @@ import { asProblem, type Problem } from '../api/problem.ts'
 import { openStream, type Stream } from '../api/stream.ts'
 import { minute, now, serverNow } from './clock.ts'
 import { account, resume, staysSignedIn } from './session.ts'
+import { readStored, removeStored, writeStored } from './storage.ts'
 import { listen, tell } from './tabs.ts'
 
 export type Reservation = Schema<'Reservation'>
@@ -125,7 +126,7 @@ async function read(): Promise<void> {
 
 function set(value: Mine): void {
   mine.value = value
-  if (staysSignedIn()) localStorage.setItem(key, JSON.stringify(value))
+  if (staysSignedIn()) writeStored(key, JSON.stringify(value))
 }
 
 /** The number of own actions that were answered. */
@@ -242,7 +243,7 @@ let stream: Stream | undefined
 export const notificationStream = signal<Stream | undefined>(undefined)
 
 async function subscribe(user: string): Promise<void> {
-  const [seenBy, seenId] = (localStorage.getItem(seen) ?? '').split(' ')
+  const [seenBy, seenId] = (readStored(seen) ?? '').split(' ')
   const since = seenBy === user ? seenId : undefined
   lastId = since ?? '0'
   const started = serverNow()
@@ -280,7 +281,7 @@ async function subscribe(user: string): Promise<void> {
 
 function remember(): void {
   const user = account.value?.user.id
-  if (user !== undefined && staysSignedIn()) localStorage.setItem(seen, `${user} ${lastId}`)
+  if (user !== undefined && staysSignedIn()) writeStored(seen, `${user} ${lastId}`)
 }
 
 /** The state follows the session: it is loaded after the sign-in, and removed at the sign-out. */
@@ -312,7 +313,7 @@ export const endedHere = new Set<string>()
 
 /** offlineStart tells that the user stays signed in, but the network did not let the page resume the session. */
 function offlineStart(): boolean {
-  return loadedFor === undefined && localStorage.getItem(staying) !== null
+  return loadedFor === undefined && readStored(staying) !== null
 }
 
 function forget(): void {
@@ -324,8 +325,8 @@ function forget(): void {
   mineProblem.value = undefined
   news.value = []
   told.clear()
-  localStorage.removeItem(key)
-  localStorage.removeItem(seen)
+  removeStored(key)
+  removeStored(seen)
 }
 
 listen((message) => {
@@ -335,15 +336,15 @@ document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') void loadMine()
 })
 addEventListener('online', () => {
-  if (account.value === null && localStorage.getItem(staying) !== null) void resume()
+  if (account.value === null && readStored(staying) !== null) void resume()
   else void loadMine()
 })
 
 function stored(): Mine | undefined {
   try {
-    const value = JSON.parse(localStorage.getItem(key) ?? 'null') as Mine | null
+    const value = JSON.parse(readStored(key) ?? 'null') as Mine | null
     if (value !== null && Date.parse(value.until) > Date.now()) return value
-    localStorage.removeItem(key)
+    removeStored(key)
     return undefined
   } catch {
     return undefined

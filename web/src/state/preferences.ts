@@ -1,4 +1,5 @@
 import { effect, signal } from '@preact/signals'
+import { readStored, writeStored } from './storage.ts'
 
 export type Theme = 'auto' | 'light' | 'dark'
 
@@ -7,13 +8,13 @@ export const theme = signal<Theme>(read('dlsms.theme', ['auto', 'light', 'dark']
 
 effect(() => {
   const chosen = theme.value
-  localStorage.setItem('dlsms.theme', chosen)
+  writeStored('dlsms.theme', chosen)
   if (chosen === 'auto') delete document.documentElement.dataset['theme']
   else document.documentElement.dataset['theme'] = chosen
 })
 
 /** read returns a stored preference if it is one of the allowed values. */
 export function read<T extends string>(key: string, allowed: readonly T[]): T | undefined {
-  const value = localStorage.getItem(key)
+  const value = readStored(key)
   return allowed.find((a) => a === value)
 }

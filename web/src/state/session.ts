@@ -1,6 +1,7 @@
 import { computed, signal } from '@preact/signals'
 import { api, call, setToken, whenSignedOut, type Schema } from '../api/client.ts'
 import { asProblem, Problem } from '../api/problem.ts'
+import { readStored, removeStored, writeStored } from './storage.ts'
 import { tell, listen } from './tabs.ts'
 
 /** Account is the user of this page. */
@@ -41,7 +42,7 @@ const staying = 'dlsms.stay'
  * resuming tells that the user stays signed in on this device, but the page has no session yet: it is
  * starting, or the server cannot be reached.
  */
-export const resuming = signal(localStorage.getItem(staying) !== null)
+export const resuming = signal(readStored(staying) !== null)
 
 whenSignedOut((reason) => {
   if (!account.value) return
@@ -67,7 +68,7 @@ let again: ReturnType<typeof setTimeout> | undefined
 
 /** resume restores the session of the cookie, if there is one; with `only`, if it is of the user with this id. */
 export async function resume(only?: string): Promise<void> {
-  if (localStorage.getItem(staying) === null) {
+  if (readStored(staying) === null) {
     resuming.value = false
     account.value = null
     return
@@ -92,7 +93,7 @@ export async function resume(only?: string): Promise<void> {
   } catch (e) {
     const problem = asProblem(e)
     if (problem.status === 401) {
-      localStorage.removeItem(staying)
+      removeStored(staying)
       resuming.value = false
     }
     account.value = null
@@ -119,7 +120,7 @@ export async function signIn(studentId: string, password: string, stay: boolean)
   if (stay) {
     try {
       await call(api.POST('/v1/auth/session'))
-      localStorage.setItem(staying, '1')
+      writeStored(staying, '1')
       stays = true
     } catch (e) {
       asProblem(e) // without TLS there is no cookie: the session lasts as long as the page
@@ -150,7 +151,7 @@ export async function changePassword(currentPassword: string, newPassword: strin
   }
   setToken('') // the streams of this page end now, which is no news
   try {
-    await signIn(user.studentId, newPassword, localStorage.getItem(staying) !== null)
+    await signIn(user.studentId, newPassword, readStored(staying) !== null)
   } catch (e) {
     forget()
     throw asProblem(e)
@@ -186,15 +187,15 @@ export async function signOut(everywhere = false): Promise<void> {
 
 /** endCookie removes the cookie of this browser, for example after the account was closed. */
 export async function endCookie(): Promise<void> {
-  if (localStorage.getItem(staying) === null) return
+  if (readStored(staying) === null) return
   await call(api.POST('/v1/auth/session:end')).catch(asProblem)
-  localStorage.removeItem(staying)
+  removeStored(staying)
 }
 
 /** loseCookie says that the cookie has no session of a user any more. The tab stays signed in. */
 export function loseCookie(): void {
   stays = false
-  localStorage.removeItem(staying)
+  removeStored(staying)
 }
 
 /** forget drops the session in this tab. */

@@ -12,10 +12,11 @@ interface DialogProps {
 
 /**
  * Dialog is a modal dialog. The browser keeps the focus inside, Escape closes it, and the focus
- * returns to the control that opened it.
+ * returns to the control that opened it. A press beside it closes it, unless the user has typed in it.
  */
 export function Dialog({ title, onClose, children, kind = 'dialog' }: DialogProps): JSX.Element {
   const ref = useRef<HTMLDialogElement>(null)
+  const edited = useRef(false)
   const id = useId()
   useEffect(() => {
     const dialog = ref.current
@@ -35,8 +36,11 @@ export function Dialog({ title, onClose, children, kind = 'dialog' }: DialogProp
         e.preventDefault()
         onClose()
       }}
+      onInput={() => {
+        edited.current = true
+      }}
       onClick={(e) => {
-        if (e.target === ref.current) onClose()
+        if (e.target === ref.current && !edited.current) onClose()
       }}
     >
       <div class="dialog-body">

@@ -72,7 +72,7 @@ export const desk: typeof English = {
   person: 'Person',
   reservations: 'Reservierungen',
   noReservations: 'Keine aktuelle Reservierung in Ihren Zweigstellen.',
-  past: (n) => `Letzte 30 Tage (${n})`,
+  past: (n) => `In den letzten 30 Tagen beendet (${n})`,
   waitlist: 'Warteliste',
   waiting: 'wartet',
   offered: (until) => `angeboten bis ${until}`,

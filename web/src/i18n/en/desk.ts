@@ -71,7 +71,7 @@ export const desk = {
   person: 'Person',
   reservations: 'Reservations',
   noReservations: 'No current reservation in your branches.',
-  past: (n: number) => `Past 30 days (${n})`,
+  past: (n: number) => `Ended in the past 30 days (${n})`,
   waitlist: 'Waitlist',
   waiting: 'waiting',
   offered: (until: string) => `offered until ${until}`,

@@ -8,8 +8,10 @@ export const me = {
   sitDown: 'Scan the label of a seat',
   coming: 'Coming up',
   waitlist: 'Waitlist',
-  history: 'Past 30 days',
-  historyEmpty: 'You had no reservation in the past 30 days.',
+  history: 'Ended in the past 30 days',
+  historyEmpty: 'No reservation of yours has ended in the past 30 days.',
+  byLibrary: (cancelled: boolean): string =>
+    cancelled ? 'Cancelled by the library' : 'Ended by the library',
   left: 'left',
   checkIn: 'Check in',
   checkInOpens: (time: string) => `Check-in opens at ${time}.`,

@@ -69,7 +69,7 @@ export const desk: typeof English = {
   person: '读者',
   reservations: '预约',
   noReservations: '在您的分馆没有当前预约。',
-  past: (n) => `最近 30 天（${n}）`,
+  past: (n) => `最近 30 天内结束（${n}）`,
   waitlist: '候补',
   waiting: '等候中',
   offered: (until) => `保留至 ${until}`,

@@ -4,7 +4,7 @@ import type { JSX } from 'preact'
 import { api, call, type Schema } from '../../api/client.ts'
 import { asProblem, type Problem } from '../../api/problem.ts'
 import { t, ts } from '../../i18n/text.ts'
-import { day, dayAndClock } from '../../i18n/time.ts'
+import { dateOf, day, dayAndClock } from '../../i18n/time.ts'
 import { here, Link } from '../../router.tsx'
 import { zoneOf } from '../../state/branches.ts'
 import { minute } from '../../state/clock.ts'
@@ -12,7 +12,7 @@ import { account, isAdmin, isLibrarian } from '../../state/session.ts'
 import { Button } from '../../ui/action.tsx'
 import { DeskFault, seatLabel, spanOf } from './act.tsx'
 import { Dialogs, type Open } from './dialogs.tsx'
-import { branch, nameOf, useChanges } from './scope.ts'
+import { branch, nameOf, useArrivals } from './scope.ts'
 import { PersonTags } from './search.tsx'
 import { StatusTag } from './today.tsx'
 
@@ -53,10 +53,15 @@ export function PersonPage({ id }: { id: string }): JSX.Element {
   const current = reservations
     .filter((r) => openStates.includes(r.status) && Date.parse(r.endTime ?? '') > now)
     .sort((a, b) => Date.parse(a.startTime ?? '') - Date.parse(b.startTime ?? ''))
-  useChanges(
-    current[0]?.seat?.branch ?? branch.value?.code,
+  const next = current[0]
+  const place = next?.seat?.branch ?? branch.value?.code
+  useArrivals(
+    place,
+    dateOf(Date.parse(next?.startTime ?? '') || now, zoneOf(place)),
     () => void load(),
-    new Set(current.map((r) => r.seat?.id ?? '')),
+    (changed) => {
+      if (changed.some((a) => a.reservation?.userId === id)) void load()
+    },
   )
   const past = reservations.filter((r) => !current.includes(r))
   const back = here.value.query.get('branch')

@@ -6,16 +6,15 @@ import { asProblem, type Problem } from '../../api/problem.ts'
 import { t, ts } from '../../i18n/text.ts'
 import { clock, dateOf } from '../../i18n/time.ts'
 import { here, Link, setQuery } from '../../router.tsx'
-import { minute, serverNow } from '../../state/clock.ts'
+import { minute } from '../../state/clock.ts'
 import { isLibrarian } from '../../state/session.ts'
 import { Button, useAction } from '../../ui/action.tsx'
 import { notify } from '../../ui/notice.tsx'
 import { DeskFault, endOf, seatLabel } from './act.tsx'
 import { ForgiveSpan } from './forgive.tsx'
-import { branch, chooseBranch, scope, useChanges } from './scope.ts'
+import { branch, chooseBranch, scope, useArrivals, type Arrival } from './scope.ts'
 import { personPath } from './search.tsx'
 
-type Arrival = Schema<'AffectedReservation'>
 type Filter = 'current' | 'late' | 'here' | 'all'
 
 const step = 100 // rows that are drawn at first
@@ -30,7 +29,8 @@ export function Today(): JSX.Element {
   const rows = useSignal(step)
   const forgiving = useSignal(false)
   const latest = useRef(0)
-  const askedAt = useRef(0)
+  /** What has changed since the list was asked for: its answer may be older. */
+  const changes = useRef<Arrival[]>([])
   const current = branch.value
   const code = current?.code
   const zone = current?.timezone ?? 'UTC'
@@ -41,11 +41,11 @@ export function Today(): JSX.Element {
   async function load(): Promise<void> {
     if (code === undefined) return
     const mine = ++latest.current
-    askedAt.current = performance.now()
+    changes.current = []
     try {
       const all = await readDay(code, day)
       if (mine !== latest.current) return
-      list.value = all
+      list.value = merge(all, changes.current)
       problem.value = undefined
     } catch (e) {
       if (mine !== latest.current) return
@@ -59,9 +59,15 @@ export function Today(): JSX.Element {
     rows.value = step
     void load()
   }, [code, day])
-  useChanges(code, () => void load())
-  useNextMoment(list.value, () => void load())
-  useAttention(askedAt, () => void load())
+  useArrivals(
+    code,
+    day,
+    () => void load(),
+    (changed) => {
+      changes.current.push(...changed)
+      if (list.value !== undefined) list.value = merge(list.value, changed)
+    },
+  )
 
   const chosen = scope.value.some((b) => b.code === code)
   const groups = groupsOf(list.value ?? [], now)
@@ -188,6 +194,17 @@ function idOf(a: Arrival): string {
   return a.reservation?.id ?? ''
 }
 
+/** merge returns the list with newer reservations, which replace those with their ids. */
+function merge(list: readonly Arrival[], newer: readonly Arrival[]): Arrival[] {
+  const all = new Map(list.map((a) => [idOf(a), a]))
+  for (const a of newer) {
+    if (a.reservation?.status === 'RESERVATION_STATUS_CANCELLED') all.delete(idOf(a))
+    else all.set(idOf(a), a)
+  }
+  const start = (a: Arrival): number => Date.parse(a.reservation?.startTime ?? '')
+  return [...all.values()].sort((a, b) => start(a) - start(b) || Number(idOf(a)) - Number(idOf(b)))
+}
+
 function isLate(r: Schema<'Reservation'>, now: number): boolean {
   return r.status === 'RESERVATION_STATUS_CONFIRMED' && Date.parse(r.startTime ?? '') <= now
 }
@@ -203,44 +220,6 @@ function groupsOf(list: readonly Arrival[], now: number): Record<Filter, Readonl
     here: ids((r) => r.status === 'RESERVATION_STATUS_CHECKED_IN'),
     all: ids(() => true),
   }
-}
-
-/**
- * useNextMoment calls f when a reservation of the list begins, reaches its deadline or ends. A check-in
- * does not change a seat, so the stream of seats does not tell it, and "late" must be true.
- */
-function useNextMoment(list: readonly Arrival[] | undefined, f: () => void): void {
-  useEffect(() => {
-    const now = serverNow()
-    const next = Math.min(
-      ...(list ?? [])
-        .flatMap(({ reservation: r }) => [r?.startTime, r?.checkInDeadline, r?.endTime])
-        .map((at) => Date.parse(at ?? ''))
-        .filter((at) => at > now),
-    )
-    if (!Number.isFinite(next)) return
-    // A second later, the server has made the change. setTimeout takes 24 days at most.
-    const timer = setTimeout(f, Math.min(next - now + 1000, 86_400_000))
-    return () => clearTimeout(timer)
-  }, [list])
-}
-
-const stale = 10_000 // milliseconds
-
-/** useAttention calls f when staff turn to the page and the list, which was asked for at askedAt, is not fresh. */
-function useAttention(askedAt: { current: number }, f: () => void): void {
-  const latest = useRef(f)
-  latest.current = f
-  useEffect(() => {
-    const attend = (): void => {
-      if (performance.now() - askedAt.current > stale) latest.current()
-    }
-    const events = ['focus', 'pointermove', 'pointerdown', 'keydown'] as const
-    for (const name of events) addEventListener(name, attend, { passive: true })
-    return () => {
-      for (const name of events) removeEventListener(name, attend)
-    }
-  }, [])
 }
 
 interface RowProps {

@@ -14,7 +14,7 @@ import { ms, spanWithDay } from './times.ts'
 
 const pageSize = 10
 
-/** History lists the user's reservations of the past 30 days, in pages, with what proved each check-in. */
+/** History lists the user's reservations that ended in the past 30 days, in pages, with what proved each check-in. */
 export function History(): JSX.Element {
   const items = useSignal<readonly Reservation[] | undefined>(undefined)
   const next = useSignal('')
@@ -90,12 +90,15 @@ function Past({ reservation: r }: { reservation: Reservation }): JSX.Element {
   const zone = zoneOf(r.seat?.branch)
   const m = t().me
   const completed = r.status === 'RESERVATION_STATUS_COMPLETED' && r.endedAt !== undefined
+  const status = r.endedByLibrary
+    ? m.byLibrary(r.status === 'RESERVATION_STATUS_CANCELLED')
+    : t().common.status[r.status]
   const early = completed && ms(r.endedAt) < ms(r.endTime) - 60_000
   return (
     <li>
       <p>
         <strong>{m.seat(r.seat?.label ?? '')}</strong>{' '}
-        <span class={`tag ${tags[r.status] ?? ''}`}>{t().common.status[r.status]}</span>
+        <span class={`tag ${tags[r.status] ?? ''}`}>{status}</span>
       </p>
       <p>{spanWithDay(r.startTime, r.endTime, zone)}</p>
       <p class="quiet">

@@ -1,11 +1,12 @@
 import { computed } from '@preact/signals'
 import { dateOf, clock, instant } from '../../i18n/time.ts'
 import { here, setQuery } from '../../router.tsx'
-import { branches, branchOf, type Branch } from '../../state/branches.ts'
+import { branches, branchOf, largest, type Branch } from '../../state/branches.ts'
 import { minute } from '../../state/clock.ts'
 import { openAt, openDuring, opensNext, type Span } from '../../state/hours.ts'
 import { read } from '../../state/preferences.ts'
 import type { Amenity, Seat } from '../../state/seats.ts'
+import { readStored, writeStored } from '../../state/storage.ts'
 
 /** All that the user has chosen is in the query, so that back, reload and a link work. */
 
@@ -65,11 +66,11 @@ function valid(text: string | null, form: RegExp, after: string, before = ''): s
   return Number.isNaN(Date.parse(before + text + after)) ? '' : text
 }
 
-/** branch is the branch that the page shows: that of the query, else the last one on this device, else the first. */
+/** branch is the branch that the page shows: that of the query, else the last one on this device, else the largest. */
 export const branch = computed<Branch | undefined>(() => {
   const code = choice.value.branch
   if (code !== '') return branchOf(code)
-  return branchOf(localStorage.getItem(lastBranch) ?? '') ?? branches.value[0]
+  return branchOf(readStored(lastBranch) ?? '') ?? largest(branches.value)
 })
 
 /** zone is the time zone of the branch. */
@@ -77,13 +78,13 @@ export const zone = computed(() => branch.value?.timezone ?? 'UTC')
 
 /** chooseBranch shows another branch. Areas and seats of the former one mean nothing there. */
 export function chooseBranch(code: string): void {
-  localStorage.setItem(lastBranch, code)
+  writeStored(lastBranch, code)
   setQuery({ branch: code, area: '', seat: '' })
 }
 
 /** chooseView shows the list or the map, and remembers it on this device. */
 export function chooseView(view: 'list' | 'map'): void {
-  localStorage.setItem(lastView, view)
+  writeStored(lastView, view)
   setQuery({ view }, true)
 }
 

@@ -10,6 +10,7 @@ import { minute, now, serverNow } from '../../state/clock.ts'
 import { claim, entries, leaveWaitlist, offers, reservationAt, type WaitlistEntry } from '../../state/mine.ts'
 import { account } from '../../state/session.ts'
 import { pulse, ready, seat, type Seat } from '../../state/seats.ts'
+import { readStored, writeStored } from '../../state/storage.ts'
 import { Button, useAction } from '../../ui/action.tsx'
 import { Amenities } from '../../ui/amenity.tsx'
 import { Dialog } from '../../ui/dialog.tsx'
@@ -164,7 +165,7 @@ function startOf(): number {
 }
 
 function wishedMinutes(): number {
-  return choice.value.duration || Number(localStorage.getItem(lastDuration)) || standard
+  return choice.value.duration || Number(readStored(lastDuration)) || standard
 }
 
 /** signInPath is the address of the sign-in that comes back to this seat. */
@@ -233,8 +234,7 @@ function Free({ s, careful }: Part): JSX.Element {
         kind="main"
         disabled={no !== ''}
         onClick={careful(() => {
-          if (picked.value !== 0)
-            localStorage.setItem(lastDuration, String(Math.round((end - start) / 60_000)))
+          if (picked.value !== 0) writeStored(lastDuration, String(Math.round((end - start) / 60_000)))
           void book(requestOf(s, window?.from, end))
         })}
       >

@@ -10,6 +10,7 @@ import { Field } from '../../../ui/field.tsx'
 import { ImpactDialog } from '../../../ui/impact.tsx'
 import { filled, NoteFields, type Note } from '../../../ui/note.tsx'
 import { notify } from '../../../ui/notice.tsx'
+import { useEdits } from '../../../ui/unsaved.ts'
 import { momentOf, MomentField, spanText, timeOf, type Moment } from '../parts.tsx'
 
 interface NewClosureProps {
@@ -50,6 +51,7 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
   const order = useSignal<Schema<'CreateClosureRequest'> | undefined>(undefined)
   const heading = useRef<HTMLHeadingElement>(null)
   const name = useId()
+  const edits = useEdits(ts().admin.leave)
   useEffect(() => heading.current?.focus(), [])
 
   function check(): void {
@@ -88,6 +90,7 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
       </h2>
       <form
         noValidate
+        onInput={edits.edit}
         onSubmit={(e) => {
           e.preventDefault()
           check()
@@ -133,7 +136,14 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
         <When zone={zone} span={span.value} onChange={(s) => (span.value = s)} fault={faults.value.end} />
         <NoteFields legend={ts().admin.note.legend} value={note.value} onChange={(n) => (note.value = n)} />
         <div class="row end">
-          <Button onClick={onCancel}>{t().common.cancel}</Button>
+          <Button
+            onClick={() => {
+              edits.release()
+              onCancel()
+            }}
+          >
+            {t().common.cancel}
+          </Button>
           <Button type="submit" kind="main">
             {text.preview}
           </Button>
@@ -155,6 +165,7 @@ export function NewClosure({ branch: b, seats, onCancel, onDone }: NewClosurePro
           onClose={() => (order.value = undefined)}
           onDone={() => {
             order.value = undefined
+            edits.release()
             notify(text.closureMade)
             onDone()
           }}

@@ -10,6 +10,7 @@ import { Field } from '../../../ui/field.tsx'
 import { ReasonField } from '../../../ui/impact.tsx'
 import { notify } from '../../../ui/notice.tsx'
 import { Fault } from '../../../ui/problem.tsx'
+import { useEdits } from '../../../ui/unsaved.ts'
 import { adminPath, branches } from '../branch.ts'
 import {
   allRules,
@@ -63,6 +64,7 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
   const action = useAction()
   const form = useRef<HTMLFormElement>(null)
   const heading = useRef<HTMLHeadingElement>(null)
+  const edits = useEdits(ts().admin.leave)
   useEffect(() => heading.current?.focus(), [])
 
   function set(rule: Rule, value: string | undefined): void {
@@ -99,6 +101,7 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
       showFault()
       return
     }
+    edits.release()
     notify(text.saved)
     props.onDone()
   }
@@ -117,6 +120,7 @@ export function PolicyForm(props: PolicyFormProps): JSX.Element {
       ref={form}
       class="card policy-form"
       noValidate
+      onInput={edits.edit}
       onSubmit={(e) => {
         e.preventDefault()
         void save()

@@ -1,1 +1,0 @@
-import"./chunk-GXTAW7DR.js";import{E as r,b as m,u as t,z as o}from"./chunk-77AYZLVP.js";function n(){return o(m,{children:[o("h1",{children:t().common.notFoundTitle}),o("p",{children:t().common.notFoundText}),o("p",{children:o(r,{href:"/",children:t().common.toStart})})]})}export{n as View};
