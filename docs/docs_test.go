@@ -17,6 +17,7 @@ import (
 
 	"github.com/dlsms/dlsms/e2e"
 	dlsmsv1 "github.com/dlsms/dlsms/gen/dlsms/v1"
+	"github.com/dlsms/dlsms/server"
 )
 
 // repository is the root of the repository.
@@ -268,6 +269,34 @@ func TestCanariesInDocsExist(t *testing.T) {
 	}
 	if n < 15 {
 		t.Errorf("the failure modes name %d canaries and trials, want at least 15", n)
+	}
+}
+
+// TestServicesPageListsAllServices reads the list of services, and the example of two processes, which
+// together must run all of them.
+func TestServicesPageListsAllServices(t *testing.T) {
+	t.Parallel()
+	page := read(t, "docs/operating/services.md")
+	var want []string
+	for _, s := range server.Services() {
+		want = append(want, string(s))
+	}
+	want = append(want, "worker")
+	slices.Sort(want)
+	list := between(t, page, "chooses what a process runs:\n", ", separated by commas")
+	example := between(t, page, "less CPU weight", "cpu_shares")
+	for what, found := range map[string][][]string{
+		"list":    regexp.MustCompile("`([a-z]+)`").FindAllStringSubmatch(list, -1),
+		"example": regexp.MustCompile(`SERVICES=([a-z,]+)`).FindAllStringSubmatch(example, -1),
+	} {
+		var got []string
+		for _, m := range found {
+			got = append(got, strings.Split(m[1], ",")...)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("the %s of docs/operating/services.md has %v, not %v", what, got, want)
+		}
 	}
 }
 

@@ -325,7 +325,8 @@ const (
 	// selectArrivals reads the reservations of each seat of the branch that start on the day, with
 	// the index reservations_seat.
 	selectArrivals = selectArrival + `
-		AND lower(r.during) >= $3 AND lower(r.during) < $4 AND r.status NOT IN ('HELD', 'CANCELLED') AND (lower(r.during), r.id) > ($5, $6::bigint)
+		AND lower(r.during) >= $3 AND lower(r.during) < $4
+		AND r.status NOT IN ('HELD', 'CANCELLED') AND (lower(r.during), r.id) > ($5, $6::bigint)
 		ORDER BY lower(r.during), r.id LIMIT $7`
 
 	selectChangedArrivals = selectArrival + `

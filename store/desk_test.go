@@ -615,7 +615,8 @@ func TestArrivalsOfADay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "the day", []time.Duration{from.Sub(noon), until.Sub(noon)}, []time.Duration{-13 * time.Hour, 11 * time.Hour})
+	day := []time.Duration{from.Sub(noon), until.Sub(noon)}
+	wantEqual(t, "the day", day, []time.Duration{-13 * time.Hour, 11 * time.Hour})
 	changed, err := b.ChangedArrivals(t.Context(), library.Host, "branch-0", append(want[1:3:3], held, cancelled))
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ export function Today(): JSX.Element {
   const rows = useSignal(step)
   const forgiving = useSignal(false)
   const latest = useRef(0)
-  /** What has changed since the list was asked for: its answer may be older. */
+  /** The changes since the list was asked for, whose answer may be older. */
   const changes = useRef<Arrival[]>([])
   const current = branch.value
   const code = current?.code
