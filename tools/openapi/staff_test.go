@@ -69,6 +69,7 @@ func staffAnswers(v *validator) {
 		"userId": person, "seatId": seat, "endTime": in(time.Hour), "reason": "asked at the desk",
 	}, 200)["reservation"].(map[string]any)["id"].(string)
 	v.call("GET", "/v1/desk/arrivals?branch=main", nil, 200)
+	v.events("/v1/desk/arrivals:watch?branch=main", "started")
 	v.token = key["secret"].(string)
 	v.call("POST", "/v1/desk/arrivals", map[string]any{"card": "4711"}, 200)
 	v.token = librarian
