@@ -56,6 +56,13 @@ export function setQuery(values: Record<string, string>, replace = false): void 
   go(address({ path: here.value.path, query }), replace)
 }
 
+/** signInPath returns the address of the sign-in that comes back to this page, with all that is chosen on it. */
+export function signInPath(): string {
+  const { path, query } = here.value
+  if (path === '/login' || path === '/register') return address({ path: '/login', query })
+  return `/login?next=${encodeURIComponent(address(here.value))}`
+}
+
 interface LinkProps {
   href: string
   class?: string

@@ -73,6 +73,7 @@ test('a visitor signs in at a seat, comes back to it, and books it with one tap'
 test('a browser that refuses storage can sign in, book, choose and sign out', async (b) => {
   const [student, branch] = await Promise.all([newStudent(), newBranch({ seats: 2 })])
   const page = await b.page({
+    device: 'phone',
     before: () =>
       // So does a browser that blocks all cookies.
       Object.defineProperty(globalThis, 'localStorage', {
@@ -94,8 +95,8 @@ test('a browser that refuses storage can sign in, book, choose and sign out', as
   await page.getByRole('button', { name: 'Map' }).click()
   await mark(page, id(branch)).waitFor()
   await page.getByRole('banner').getByRole('link', { name: student.name }).click()
-  await page.getByRole('radio', { name: 'Dark' }).check()
-  await page.getByRole('button', { name: 'Sign out', exact: true }).click()
+  await page.getByRole('button', { name: 'Dark' }).click()
+  await page.getByRole('button', { name: 'Sign out here' }).click()
   await page.getByRole('banner').getByRole('link', { name: 'Sign in' }).waitFor()
 })
 

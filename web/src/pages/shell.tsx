@@ -2,7 +2,7 @@ import { useEffect, useErrorBoundary, useRef } from 'preact/hooks'
 import { useSignal } from '@preact/signals'
 import type { ComponentType, JSX } from 'preact'
 import { t } from '../i18n/text.ts'
-import { here, Link } from '../router.tsx'
+import { here, Link, signInPath } from '../router.tsx'
 import { account, ended, isLibrarian, isStaff, resuming } from '../state/session.ts'
 import { Announcer } from '../ui/announce.tsx'
 import { Connection } from '../ui/connection.tsx'
@@ -32,7 +32,7 @@ export function Shell(): JSX.Element {
       <News />
       {ended.value !== '' && (
         <p class="banner" role="alert">
-          {t().common.ended} <Link href={`/login?next=${encodeURIComponent(path)}`}>{t().common.signIn}</Link>
+          {t().common.ended} <Link href={signInPath()}>{t().common.signIn}</Link>
         </p>
       )}
       <main id="main" tabIndex={-1} class={route.name}>
@@ -76,7 +76,7 @@ function Header(): JSX.Element {
             {account.value?.user.name ?? nav.settings}
           </Link>
         ) : (
-          <Link href="/login" class="account">
+          <Link href={signInPath()} class="account">
             {t().common.signIn}
           </Link>
         )}

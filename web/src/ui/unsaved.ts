@@ -1,19 +1,20 @@
-import { useSignal } from '@preact/signals'
-import { useLayoutEffect } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { guard } from '../router.tsx'
 
 /** useUnsaved asks before the user leaves a page with changes that are not saved. A page may use it once. */
 export function useUnsaved(dirty: boolean, question: string): void {
-  useLayoutEffect(() => {
-    if (!dirty) return
-    const ask = (e: BeforeUnloadEvent): void => e.preventDefault()
-    addEventListener('beforeunload', ask)
-    guard(() => confirm(question))
-    return () => {
-      removeEventListener('beforeunload', ask)
-      guard(undefined)
-    }
-  }, [dirty, question])
+  useLayoutEffect(() => (dirty ? guardPage(question) : undefined), [dirty, question])
+}
+
+/** guardPage asks before the user leaves the page, until the result is called. */
+function guardPage(question: string): () => void {
+  const ask = (e: BeforeUnloadEvent): void => e.preventDefault()
+  addEventListener('beforeunload', ask)
+  guard(() => confirm(question))
+  return () => {
+    removeEventListener('beforeunload', ask)
+    guard(undefined)
+  }
 }
 
 /** Edits says whether a form was edited. */
@@ -24,17 +25,21 @@ export interface Edits {
   release: () => void
 }
 
-/** useEdits asks before the user leaves a page with a form that was edited. A page may use it once. */
+/**
+ * useEdits asks before the user leaves a page with a form that was edited. A page may use it once. It
+ * draws nothing again: a check box that is drawn between its events "input" and "change" loses the click.
+ */
 export function useEdits(question: string): Edits {
-  const edited = useSignal(false)
-  useUnsaved(edited.value, question)
-  return {
+  const release = useRef<(() => void) | undefined>(undefined)
+  const edits = {
     edit: () => {
-      edited.value = true
+      release.current ??= guardPage(question)
     },
     release: () => {
-      edited.value = false
-      guard(undefined) // before the next rendering: the caller may open another page at once
+      release.current?.()
+      release.current = undefined
     },
   }
+  useLayoutEffect(() => edits.release, [])
+  return edits
 }

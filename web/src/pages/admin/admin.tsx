@@ -2,7 +2,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { ComponentType, JSX } from 'preact'
 import { t, ts, type StaffText } from '../../i18n/text.ts'
-import { go, Link, setQuery } from '../../router.tsx'
+import { go, Link, setQuery, signInPath } from '../../router.tsx'
 import { asProblem, type Problem } from '../../api/problem.ts'
 import { account, isLibrarian } from '../../state/session.ts'
 import { Button } from '../../ui/action.tsx'
@@ -64,7 +64,7 @@ export function View({ path: address }: { path: string }): JSX.Element {
   const path = address.replace(/\/$/, '')
   const user = account.value
   useEffect(() => {
-    if (user === null) go(`/login?next=${encodeURIComponent(path + location.search)}`, true)
+    if (user === null) go(signInPath(), true)
   }, [user === null])
   if (!user)
     return (

@@ -89,7 +89,7 @@ function Now({ branch: b, counts }: { branch: Settings; counts: Counts | undefin
   return (
     <section class="card now-card" aria-labelledby="now-title">
       <h2 id="now-title">{b.name}</h2>
-      <p>{open === undefined ? ' ' : openText(open)}</p>
+      <p>{open === undefined ? '\u00a0' : openText(open)}</p>
       <dl class="totals">
         {numbers.map(([name, n, kind]) => (
           <div key={kind} class={kind}>

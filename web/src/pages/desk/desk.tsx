@@ -3,7 +3,7 @@ import { useEffect } from 'preact/hooks'
 import type { JSX } from 'preact'
 import { asProblem, type Problem } from '../../api/problem.ts'
 import { t, ts } from '../../i18n/text.ts'
-import { here, Link } from '../../router.tsx'
+import { Link, signInPath } from '../../router.tsx'
 import { branches, loadBranches } from '../../state/branches.ts'
 import { account, isStaff } from '../../state/session.ts'
 import { Fault } from '../../ui/problem.tsx'
@@ -34,8 +34,7 @@ export function View({ path }: { path: string }): JSX.Element {
         <h1>{text.title}</h1>
         {account.value === null ? (
           <p>
-            {text.signIn}{' '}
-            <Link href={`/login?next=${encodeURIComponent(here.value.path)}`}>{t().common.signIn}</Link>
+            {text.signIn} <Link href={signInPath()}>{t().common.signIn}</Link>
           </p>
         ) : (
           <p>{text.notStaff}</p>

@@ -2,7 +2,7 @@ import type { JSX } from 'preact'
 import { api, call } from '../../api/client.ts'
 import { t } from '../../i18n/text.ts'
 import { clock, dayAndClock } from '../../i18n/time.ts'
-import { Link, setQuery } from '../../router.tsx'
+import { Link, setQuery, signInPath } from '../../router.tsx'
 import { now } from '../../state/clock.ts'
 import { cancel, mine, putReservation, reservationAt, type Reservation } from '../../state/mine.ts'
 import { Button, useAction } from '../../ui/action.tsx'
@@ -142,10 +142,7 @@ export function Failed({ failed }: { failed: In<'failed'> }): JSX.Element {
           </Button>
         )}
         {problem.signedOut && (
-          <Link
-            class="button"
-            href={`/login?next=${encodeURIComponent(location.pathname + location.search)}`}
-          >
+          <Link class="button" href={signInPath()}>
             {t().common.signIn}
           </Link>
         )}

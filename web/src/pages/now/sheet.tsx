@@ -4,7 +4,7 @@ import type { ComponentChildren, JSX } from 'preact'
 import { t } from '../../i18n/text.ts'
 import { clock, countdown, dateOf, dayAndClock } from '../../i18n/time.ts'
 import { Sign } from '../../map/mark.tsx'
-import { go, Link, setQuery } from '../../router.tsx'
+import { go, Link, setQuery, signInPath } from '../../router.tsx'
 import { loadBranches } from '../../state/branches.ts'
 import { minute, now, serverNow } from '../../state/clock.ts'
 import { claim, entries, leaveWaitlist, offers, reservationAt, type WaitlistEntry } from '../../state/mine.ts'
@@ -166,11 +166,6 @@ function startOf(): number {
 
 function wishedMinutes(): number {
   return choice.value.duration || Number(readStored(lastDuration)) || standard
-}
-
-/** signInPath is the address of the sign-in that comes back to this seat. */
-function signInPath(): string {
-  return `/login?next=${encodeURIComponent(location.pathname + location.search)}`
 }
 
 function Free({ s, careful }: Part): JSX.Element {

@@ -1,0 +1,1 @@
+import"./chunk-7NJKW2QL.js";import{B as o,H as r,b as m,w as t}from"./chunk-VEHQI6LD.js";function n(){return o(m,{children:[o("h1",{children:t().common.notFoundTitle}),o("p",{children:t().common.notFoundText}),o("p",{children:o(r,{href:"/",children:t().common.toStart})})]})}export{n as View};

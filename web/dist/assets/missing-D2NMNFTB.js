@@ -1,1 +1,0 @@
-import"./chunk-QHINJF6T.js";import{B as o,G as r,b as m,w as t}from"./chunk-KXZP7OSV.js";function n(){return o(m,{children:[o("h1",{children:t().common.notFoundTitle}),o("p",{children:t().common.notFoundText}),o("p",{children:o(r,{href:"/",children:t().common.toStart})})]})}export{n as View};
