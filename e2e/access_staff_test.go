@@ -157,6 +157,11 @@ var staffTable = map[string]staffAccess{
 	dlsmsv1.DeskService_GetUserOverview_FullMethodName: {least: staffRole, request: func(f *staffFixture) proto.Message {
 		return &dlsmsv1.GetUserOverviewRequest{UserId: f.target.id()}
 	}},
+	dlsmsv1.DeskService_WatchArrivals_FullMethodName: {
+		least: staffRole, scoped: true, request: func(f *staffFixture) proto.Message {
+			return &dlsmsv1.WatchArrivalsRequest{Branch: f.branch.code}
+		},
+	},
 	dlsmsv1.DeskService_ListArrivals_FullMethodName: {
 		least: staffRole, scoped: true, request: func(f *staffFixture) proto.Message {
 			return &dlsmsv1.ListArrivalsRequest{Branch: f.branch.code}
