@@ -144,12 +144,10 @@ func (s *deskService) WatchArrivals(
 			}
 			beat.Reset(heartbeat)
 		}
-		if len(messages) > 0 {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(arrivalPause):
-			}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(arrivalPause): // also after changes of other branches only
 		}
 		select {
 		case <-ctx.Done():
