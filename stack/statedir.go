@@ -98,7 +98,9 @@ func (d *stateDir) close() error {
 		err = os.RemoveAll(d.path)
 	}
 	if d.lock != nil {
-		err = errors.Join(err, d.lock.Close())
+		// Close alone unlocks only when no process has the file open. A process that this one is starting has it
+		// open until its program runs.
+		err = errors.Join(err, syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN), d.lock.Close())
 	}
 	return err
 }
