@@ -267,7 +267,7 @@ func TestSubscriptionsDoNotTakeAllConnections(t *testing.T) {
 			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%r.notifies%'`)
 	}
 	for done := 0; done < 50; {
-		ctx, cancel := context.WithTimeout(me, 2*time.Second) // less than any lock timeout
+		ctx, cancel := context.WithTimeout(me, 2*time.Second)              // less than any lock timeout
 		_, err := s.notify.GetWaitlist(ctx, &dlsmsv1.GetWaitlistRequest{}) // does not read events
 		cancel()
 		// A busy machine may delay a call, too. Only subscriptions that wait for the lock are a fault.
