@@ -35,15 +35,16 @@ func openAllDay(t *testing.T, b bundle, closes string) {
 		INSERT INTO branch_hours SELECT 1, id, d, '0:00', $1::text::time FROM branches, generate_series(1, 7) d`, closes)
 }
 
-// inTime fails the test if f takes more than twice as long as most. The factor 2 allows for a busy
-// machine. what names the work in the message.
+// inTime fails the test if f takes more than five times as long as most. The factor allows for other
+// tests on the same two cores, which have made a sweep ten times slower; a plan that reads all waiters
+// for each seat takes minutes. what names the work in the message.
 func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	t.Helper()
 	begin := time.Now()
 	f()
 	took := time.Since(begin)
 	t.Logf("%s: %v", what, took)
-	if took > 2*most {
+	if took > 5*most {
 		t.Errorf("%s took %v, more than %v", what, took, most)
 	}
 }
