@@ -36,8 +36,8 @@ func openAllDay(t *testing.T, b bundle, closes string) {
 }
 
 // inTime fails the test if f takes more than five times as long as most. The factor allows for other
-// tests on the same two cores, which have made a sweep ten times slower; a plan that reads all waiters
-// for each seat takes minutes. what names the work in the message.
+// tests on the same two cores, which have made a sweep ten times slower. what names the work in the
+// message.
 func inTime(t *testing.T, what string, most time.Duration, f func()) {
 	t.Helper()
 	begin := time.Now()
